@@ -1,0 +1,263 @@
+//! Shared memory without a name: sealed memfds and their mappings.
+//!
+//! Always: a memfd is as long as it was made, for good (sealed against shrinking and growing), so a mapping
+//! never faults because another process truncated the file; nothing is left behind when every process
+//! that has it is gone; only the same user may open it through `/proc`.
+//! Not here: what lies in it, and who may touch which byte when (`manyhands-shm`). A mapping gives a pointer,
+//! never a slice: another process may write at any time.
+
+use std::ffi::c_void;
+use std::io;
+use std::ops::Range;
+use std::ptr::{NonNull, null_mut};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::error;
+use crate::fd::{AsFd, AsRawFd, BorrowedFd, MORE_FDS, OwnedFd};
+use crate::fork_state;
+
+/// What keeps a mapping from faulting: nobody can cut the file short, and nobody can take that away.
+const SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+/// An anonymous file of a fixed length, to be mapped by several processes.
+#[derive(Debug)]
+pub struct Memfd {
+    fd: OwnedFd,
+    len: u64,
+}
+
+impl Memfd {
+    /// A new one of `len` bytes, all zero; memory is used only for pages that are touched.
+    ///
+    /// `name` is for people: `/proc/PID/fd` shows it.
+    pub fn create(name: &str, len: u64) -> io::Result<Memfd> {
+        if len == 0 || i64::try_from(len).is_err() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "could not create shared memory of {len} bytes: it has to be 1 to 2^63 - 1"
+                ),
+            ));
+        }
+        let what = || {
+            format!(
+                "could not create {} of shared memory for {name}",
+                error::bytes(len)
+            )
+        };
+        let fd = create_fd(name).map_err(|e| error::advised(e, what(), MORE_FDS))?;
+        rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(|e| error::context(e, what()))?;
+        rustix::fs::ftruncate(&fd, len).map_err(|e| error::context(e, what()))?;
+        rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(|e| error::context(e, what()))?;
+        Ok(Memfd { fd, len })
+    }
+
+    /// The memfd that another process made and passed on; refused unless its length is sealed.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Memfd> {
+        let number = fd.as_raw_fd();
+        let refused = |why: &str| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("descriptor {number} is not shared memory of manyhands: {why}"),
+            )
+        };
+        let seals = match rustix::fs::fcntl_get_seals(&fd) {
+            Ok(seals) => seals,
+            Err(Errno::INVAL) => return Err(refused("it is not a memfd")),
+            Err(e) => {
+                return Err(error::context(
+                    e,
+                    format!("could not look at descriptor {number}"),
+                ));
+            }
+        };
+        if !seals.contains(SEALS) {
+            return Err(refused("its length is not sealed"));
+        }
+        let stat = rustix::fs::fstat(&fd)
+            .map_err(|e| error::context(e, format!("could not look at descriptor {number}")))?;
+        match u64::try_from(stat.st_size) {
+            Ok(len) if len > 0 => Ok(Memfd { fd, len }),
+            _ => Err(refused("it is empty")),
+        }
+    }
+
+    /// Its length in bytes, which never changes and is never 0.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Gives the memory of the whole pages in `range` back to the kernel; they read as zero afterwards.
+    ///
+    /// Parts of pages at either end are zeroed and kept.
+    pub fn punch_hole(&self, range: Range<u64>) -> io::Result<()> {
+        if range.start >= range.end {
+            return Ok(());
+        }
+        let len = range.end - range.start;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        loop {
+            match rustix::fs::fallocate(&self.fd, flags, range.start, len) {
+                Err(Errno::INTR) => {}
+                answer => {
+                    return answer.map_err(|e| {
+                        error::context(
+                            e,
+                            format!(
+                                "could not give back {} of shared memory at {}",
+                                error::bytes(len),
+                                range.start
+                            ),
+                        )
+                    });
+                }
+            }
+        }
+    }
+
+    /// A second descriptor of the same memory.
+    pub fn try_clone(&self) -> io::Result<Memfd> {
+        Ok(Memfd {
+            fd: crate::fd::duplicate(self.fd.as_fd())?,
+            len: self.len,
+        })
+    }
+}
+
+/// A memfd that nobody can execute, where the kernel knows how to say so (Linux 6.3), else a plain one.
+fn create_fd(name: &str) -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        answer => answer,
+    }
+}
+
+impl AsFd for Memfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<Memfd> for OwnedFd {
+    fn from(memfd: Memfd) -> OwnedFd {
+        memfd.fd
+    }
+}
+
+/// What a forked child gets of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InChild {
+    /// Nothing: its addresses are free there, or somebody else's.
+    Unmapped,
+    /// The same.
+    Mapped,
+}
+
+/// A memfd's whole length in this process's address space.
+///
+/// Valid at [`base`](Mapping::base) for [`len`](Mapping::len) bytes until it is dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    in_child: InChild,
+    generation: u64,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread; the value gives out an address and no access.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`; no method changes the value.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Readable, writable, shared. A forked child does not get it (touching it there is a segmentation
+    /// fault), so that no second writer comes to be behind the first one's back.
+    pub fn shared(memfd: &Memfd) -> io::Result<Mapping> {
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        Mapping::map(memfd, rights, MapFlags::SHARED, InChild::Unmapped)
+    }
+
+    /// Readable, writable, shared, also with children that are forked later: for memory that a user's
+    /// objects lie in, which a user's fork is expected to keep.
+    pub fn shared_with_children(memfd: &Memfd) -> io::Result<Mapping> {
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        Mapping::map(memfd, rights, MapFlags::SHARED, InChild::Mapped)
+    }
+
+    /// Readable only; others' writes are seen. A forked child keeps it.
+    pub fn read_only(memfd: &Memfd) -> io::Result<Mapping> {
+        Mapping::map(memfd, ProtFlags::READ, MapFlags::SHARED, InChild::Mapped)
+    }
+
+    /// Readable and writable; a page is shared until it is written here, and private from then on.
+    /// Until then others' writes are seen. A forked child keeps it.
+    pub fn copy_on_write(memfd: &Memfd) -> io::Result<Mapping> {
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        Mapping::map(memfd, rights, MapFlags::PRIVATE, InChild::Mapped)
+    }
+
+    fn map(
+        memfd: &Memfd,
+        rights: ProtFlags,
+        flags: MapFlags,
+        in_child: InChild,
+    ) -> io::Result<Mapping> {
+        let failed = |e: Errno| {
+            error::advised(
+                e,
+                format!("could not map {} of shared memory", error::bytes(memfd.len)),
+                "ask for less, or raise the limit of address space (`ulimit -v`)",
+            )
+        };
+        let len = usize::try_from(memfd.len).map_err(|_| failed(Errno::NOMEM))?;
+        // SAFETY: a new mapping at an address of the kernel's choice, so none that exists is touched.
+        let base = unsafe { rustix::mm::mmap(null_mut(), len, rights, flags, memfd, 0) };
+        let base = NonNull::new(base.map_err(failed)?.cast()).expect("a mapping is never at 0");
+        let mapping = Mapping {
+            base,
+            len,
+            in_child,
+            generation: fork_state::generation(),
+        };
+        if in_child == InChild::Unmapped {
+            mapping.advise(Advice::LinuxDontFork).map_err(failed)?;
+        }
+        // A core dump with gigabytes of somebody's arrays helps nobody.
+        mapping.advise(Advice::LinuxDontDump).map_err(failed)?;
+        Ok(mapping)
+    }
+
+    fn advise(&self, advice: Advice) -> Result<(), Errno> {
+        // SAFETY: exactly our own mapping; neither advice used here changes what its memory holds.
+        unsafe { rustix::mm::madvise(self.base.as_ptr().cast::<c_void>(), self.len, advice) }
+    }
+
+    /// Where it begins: the start of a page.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Its length in bytes, never 0.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.in_child == InChild::Unmapped && self.generation != fork_state::generation() {
+            return; // The child never had it; what lies there now is not ours.
+        }
+        // SAFETY: exactly the mapping made in `map`, unmapped once; whoever uses `base` keeps `self` alive.
+        // It cannot fail for a range that is mapped as a whole.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
