@@ -1,0 +1,243 @@
+//! A board: a page of cells for locks and their like, and the bench of those who wait for conditions.
+//!
+//! A lock is a few words, a memfd and a mapping are a descriptor and two pages: so a thousand locks share
+//! one board. It has a fixed length, is sealed and sparse: pages nobody has touched cost nothing.
+//!
+//! **Who owns a cell.** Whoever makes a lock takes the next cell from a count in the board, by one exchange:
+//! any process that has the board may, and no two get the same one. A cell is given out a second time only by
+//! the process that took it, and only if nobody else can have it: it was never sent to another process, and
+//! this process has not forked since it was made. Every other cell stays as it is when its lock goes, for as
+//! long as the board is mapped anywhere. The board itself goes with its last mapping; the process that fills
+//! boards lets go of one when the last lock on it has gone. So a lock's words are never somebody else's while
+//! anyone can touch them, nobody has to count who has what, and a killed process leaves nothing to repair.
+//!
+//! Always: what another process wrote (kind, bound) is checked when a cell is opened, and a cell's number is.
+//! Not here: the words' meaning (`lock`, `semaphore`, ...), how a board gets into another process.
+
+use super::condition::{Bench, Waiter};
+use super::{Condition, Event, Lock, Semaphore, WAITERS};
+use crate::atomics::AtomicU32;
+use crate::atomics::Ordering::{Acquire, Relaxed, Release};
+use crate::error::Malformed;
+use crate::region::Region;
+use manyhands_os::memory::Mapping;
+use std::sync::Arc;
+
+/// "mh-board" in ASCII, read as a little-endian number.
+const MAGIC: u64 = u64::from_le_bytes(*b"mh-board");
+const VERSION: u32 = 1;
+
+/// Bytes of a cell: a cache line, so that two locks do not slow each other down.
+const CELL: usize = 64;
+/// Cells, the first of which is the board's own.
+const CELLS: u32 = 1024;
+/// Bytes of a seat.
+const SEAT: usize = 16;
+const SEATS: u32 = 4096;
+const AT_SEATS: usize = CELLS as usize * CELL;
+
+// The board's own cell.
+const AT_MAGIC: usize = 0;
+const AT_VERSION: usize = 8;
+const AT_NEXT: usize = 12;
+const AT_USED: usize = 16;
+
+// Every other cell.
+const WORD: usize = 0;
+const THREAD: usize = 4;
+const DEPTH: usize = 8;
+const KIND: usize = 12;
+const BOUND: usize = 16;
+
+/// What a cell holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// A lock that its holder takes once.
+    Lock = 1,
+    /// A lock that its holder may take again.
+    Recursive = 2,
+    /// A semaphore.
+    Semaphore = 3,
+    /// An event.
+    Event = 4,
+    /// A condition's tickets.
+    Condition = 5,
+}
+
+impl Kind {
+    fn of(word: u32) -> Option<Kind> {
+        [
+            Kind::Lock,
+            Kind::Recursive,
+            Kind::Semaphore,
+            Kind::Event,
+            Kind::Condition,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u32 == word)
+    }
+}
+
+/// A board of cells, mapped here.
+#[derive(Clone)]
+pub struct Board {
+    region: Arc<Region>,
+}
+
+impl Board {
+    /// The length of its memory.
+    pub const LEN: usize = AT_SEATS + SEATS as usize * SEAT;
+
+    /// Makes a board of memory that is all zero, mapped so that forked children keep it.
+    ///
+    /// # Panics
+    /// If the mapping is not [`LEN`](Board::LEN) bytes.
+    pub fn create(mapping: Arc<Mapping>) -> Board {
+        assert_eq!(mapping.len(), Board::LEN, "a board has one length");
+        let region = Region::of(mapping);
+        region.u32_at(AT_VERSION).store(VERSION, Relaxed);
+        region.u32_at(AT_NEXT).store(1, Relaxed);
+        region.u64_at(AT_MAGIC).store(MAGIC, Release); // pairs with the load in `attach`
+        Board { region }
+    }
+
+    /// The board that another process made.
+    pub fn attach(mapping: Arc<Mapping>) -> Result<Board, Malformed> {
+        let len = mapping.len() as u64;
+        if len != Board::LEN as u64 {
+            return Err(Malformed::OutOfRange {
+                field: "the length of a board of locks",
+                value: len,
+                low: Board::LEN as u64,
+                high: Board::LEN as u64,
+            });
+        }
+        let region = Region::of(mapping);
+        let found = region.u64_at(AT_MAGIC).load(Acquire); // pairs with the store in `create`
+        if found != MAGIC {
+            return Err(Malformed::Magic {
+                found,
+                expected: MAGIC,
+            });
+        }
+        let found = region.u32_at(AT_VERSION).load(Relaxed);
+        if found != VERSION {
+            return Err(Malformed::Version {
+                found,
+                expected: VERSION,
+            });
+        }
+        Ok(Board { region })
+    }
+
+    /// A cell that nobody had before, `None` if there is none left.
+    pub fn take(&self) -> Option<u32> {
+        self.region
+            .u32_at(AT_NEXT)
+            .fetch_update(Relaxed, Relaxed, |next| (next < CELLS).then_some(next + 1))
+            .ok()
+            // A stranger may have written 0 there: that cell is the board's own.
+            .filter(|cell| *cell != 0)
+    }
+
+    /// Begins a cell: fresh from [`take`](Board::take), or one that nobody else can have.
+    pub fn begin(&self, cell: u32, kind: Kind, word: u32, bound: u32) {
+        for (at, value) in [(WORD, word), (THREAD, 0), (DEPTH, 0), (BOUND, bound)] {
+            self.at(cell, at).store(value, Relaxed);
+        }
+        self.at(cell, KIND).store(kind as u32, Release); // pairs with the load in `open`
+    }
+
+    /// What a cell holds, and its bound; an error if it holds nothing.
+    pub fn open(&self, cell: u32) -> Result<(Kind, u32), Malformed> {
+        let out_of_range = |field, value, low, high| Malformed::OutOfRange {
+            field,
+            value,
+            low,
+            high,
+        };
+        if cell == 0 || cell >= CELLS {
+            let (value, high) = (u64::from(cell), u64::from(CELLS) - 1);
+            return Err(out_of_range("the number of a lock's cell", value, 1, high));
+        }
+        let found = self.at(cell, KIND).load(Acquire); // pairs with the store in `begin`
+        let kind = Kind::of(found)
+            .ok_or_else(|| out_of_range("the kind of a lock's cell", u64::from(found), 1, 5))?;
+        let bound = self.at(cell, BOUND).load(Relaxed);
+        if bound >= WAITERS {
+            let high = u64::from(WAITERS) - 1;
+            return Err(out_of_range(
+                "a semaphore's bound",
+                u64::from(bound),
+                0,
+                high,
+            ));
+        }
+        Ok((kind, bound))
+    }
+
+    #[inline]
+    fn at(&self, cell: u32, word: usize) -> &AtomicU32 {
+        assert!(cell != 0 && cell < CELLS, "callers have opened the cell");
+        self.region.u32_at(cell as usize * CELL + word)
+    }
+
+    /// The address of a cell's first word: different for each lock in this process.
+    pub fn address(&self, cell: u32) -> usize {
+        core::ptr::from_ref(self.at(cell, WORD)).addr()
+    }
+
+    /// The word that waiters sleep on, of every kind but a condition.
+    #[inline]
+    pub fn word(&self, cell: u32) -> &AtomicU32 {
+        self.at(cell, WORD)
+    }
+
+    /// The lock in a cell.
+    #[inline]
+    pub fn lock(&self, cell: u32) -> Lock<'_> {
+        Lock::new(
+            self.at(cell, WORD),
+            self.at(cell, THREAD),
+            self.at(cell, DEPTH),
+        )
+    }
+
+    /// The semaphore in a cell.
+    #[inline]
+    pub fn semaphore(&self, cell: u32) -> Semaphore<'_> {
+        Semaphore::new(self.at(cell, WORD))
+    }
+
+    /// The event in a cell.
+    #[inline]
+    pub fn event(&self, cell: u32) -> Event<'_> {
+        Event::new(self.at(cell, WORD))
+    }
+
+    /// The condition in a cell.
+    pub fn condition(&self, cell: u32) -> Condition<'_, Board> {
+        Condition::new(self.at(cell, WORD), cell, self)
+    }
+}
+
+impl Bench for Board {
+    fn seats(&self) -> u32 {
+        SEATS
+    }
+
+    fn seat(&self, number: u32) -> Waiter<'_> {
+        let word = |at| self.region.u32_at(AT_SEATS + number as usize * SEAT + at);
+        Waiter {
+            claim: word(0),
+            condition: word(4),
+            ticket: word(8),
+            state: word(12),
+        }
+    }
+
+    fn used(&self) -> &AtomicU32 {
+        self.region.u32_at(AT_USED)
+    }
+}
