@@ -1,0 +1,389 @@
+//! The crew: a pool's workers, and the threads of the caller that feed and hear them.
+//!
+//! There is no thread of the engine's own on a task's way. The thread that submits puts
+//! the task into a mailbox; a thread that waits does the collecting (`turns`). A face that lets
+//! callers submit without waiting runs [`Crew::tend`] in a thread that steps in when nobody
+//! waits.
+//! Always: no call into a face (settle, finish, draw, launch) happens under a lock or
+//! while holding the right to sleep, so that a face's user code may use the pool.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use manyhands_os::fd::{AsFd, EventFd};
+use manyhands_os::fork_state::Registration;
+use manyhands_os::poll::Poller;
+use manyhands_os::{cpu, fork_state};
+
+use super::dispatch;
+use super::floor::{Floor, Phase};
+use super::launch::Launch;
+use super::patience::Patience;
+use super::supervise::private_bell;
+use super::task::{Abandoned, Function, Job, Payload, Source, Task};
+use super::worker::Spent;
+
+/// Token of the workers' bell in the poller that a waiting thread sleeps on.
+pub(super) const BELL: u64 = u64::MAX;
+/// Token of the poller with the sentinels in the pollers that watch it.
+pub(super) const DEATHS: u64 = u64::MAX - 1;
+/// Token of the bell that calls the tending thread.
+pub(super) const TENDER: u64 = u64::MAX - 2;
+
+/// What a pool is made with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Workers; at least 1.
+    pub workers: usize,
+    /// A worker is replaced after so many tasks.
+    pub max_tasks_per_worker: Option<u64>,
+    /// Processors to reckon with when deciding whether to wait awake; `None`: those
+    /// that this process may use.
+    pub cores: Option<usize>,
+}
+
+/// Why a task was not accepted; it is given back.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The pool was closed.
+    #[error("the pool is closed and takes no more tasks")]
+    Closed,
+    /// The pool was terminated or is broken.
+    #[error("{0}")]
+    Over(Arc<Abandoned>),
+    /// This process is a fork of the one that owns the pool.
+    #[error("this pool belongs to the parent process; make a pool of your own in the child")]
+    Forked,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The goal is reached.
+    Reached,
+    /// The deadline passed.
+    TimedOut,
+    /// A signal arrived, or it is time to look for one.
+    Pulse,
+    /// This process does not own the pool.
+    Forked,
+}
+
+/// How a waiting thread wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// For each answer.
+    Each,
+    /// When several answers that follow each other closely are there, for one wake-up.
+    Bulk,
+}
+
+/// A pool's workers and everything they are given. Share it in an [`Arc`].
+pub struct Crew {
+    /// Taken only by `drop`.
+    core: Option<Box<Core>>,
+}
+
+/// What a crew is made of. In a forked child it is never dropped: its descriptors and
+/// mappings are the parent's.
+#[doc(hidden)]
+#[allow(
+    unreachable_pub,
+    reason = "the target of a public `Deref`, though it cannot be named outside"
+)]
+pub struct Core {
+    pub(super) floor: Mutex<Floor>,
+    pub(super) launcher: Box<dyn Launch>,
+    pub(super) config: Config,
+    /// Dropped before the bells, as they must be.
+    _not_for_children: [Registration; 2],
+    pub(super) parent_bell: EventFd,
+    /// Sentinels of the workers.
+    pub(super) deaths: Poller,
+    pub(super) sleep: Poller,
+    pub(super) asleep: AtomicBool,
+    pub(super) patience: Mutex<Patience>,
+    pub(super) tender: Poller,
+    pub(super) tender_bell: EventFd,
+    pub(super) tender_idle: AtomicBool,
+    pub(super) tender_leads: AtomicBool,
+    pub(super) over: AtomicBool,
+    /// Somebody waits for everything to end.
+    joining: AtomicBool,
+    next_function: AtomicU32,
+    pub(super) graveyard: Arc<Mutex<Vec<u32>>>,
+    generation: u64,
+}
+
+impl std::fmt::Debug for Crew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Crew")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Crew {
+    /// Prepares a pool without workers; see [`Crew::staff`].
+    pub fn new(config: Config, launcher: Box<dyn Launch>) -> io::Result<Self> {
+        let (parent_bell, bell_kept) = private_bell()?;
+        let (deaths, sleep, tender) = (Poller::new()?, Poller::new()?, Poller::new()?);
+        let (tender_bell, tender_kept) = private_bell()?;
+        sleep.add(parent_bell.as_fd(), BELL)?;
+        sleep.add(deaths.fd()?, DEATHS)?;
+        tender.add(deaths.fd()?, DEATHS)?;
+        tender.add(tender_bell.as_fd(), TENDER)?;
+        let cores = config.cores.unwrap_or_else(cpu::available);
+        let core = Core {
+            floor: Mutex::new(Floor::new(config.workers, cores)),
+            launcher,
+            config,
+            _not_for_children: [bell_kept, tender_kept],
+            parent_bell,
+            deaths,
+            sleep,
+            asleep: AtomicBool::new(false),
+            patience: Mutex::new(Patience::new()),
+            tender,
+            tender_bell,
+            tender_idle: AtomicBool::new(false),
+            tender_leads: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            joining: AtomicBool::new(false),
+            next_function: AtomicU32::new(1),
+            graveyard: Arc::default(),
+            generation: fork_state::generation(),
+        };
+        Ok(Self {
+            core: Some(Box::new(core)),
+        })
+    }
+
+    pub(super) fn floor(&self) -> MutexGuard<'_, Floor> {
+        // Bookkeeping does not panic half-way; if it ever did, a stuck pool would be worse.
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process owns the pool, or is a fork of the one that does.
+    pub fn is_ours(&self) -> bool {
+        self.generation == fork_state::generation()
+    }
+
+    /// Starts workers until there are as many as configured. The first failure is
+    /// returned; the workers that did start stay.
+    pub fn staff(&self) -> io::Result<()> {
+        while self.launch_one()? {}
+        Ok(())
+    }
+
+    /// Publishes a function: it is sent once to every worker that runs it.
+    pub fn publish(&self, payload: Payload) -> Arc<Function> {
+        let id = self.next_function.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Function {
+            id,
+            payload,
+            graveyard: Arc::clone(&self.graveyard),
+            generation: self.generation,
+        })
+    }
+
+    fn admit(&self, floor: &Floor) -> Result<(), Refused> {
+        match &floor.phase {
+            Phase::Open => Ok(()),
+            Phase::Closing => Err(Refused::Closed),
+            Phase::Over(why) => Err(Refused::Over(Arc::clone(why))),
+        }
+    }
+
+    /// Accepts a task: it will be settled once. It goes straight into a mailbox if one has room.
+    pub fn submit(&self, task: Task) -> Result<(), Refused> {
+        if !self.is_ours() {
+            return Err(Refused::Forked);
+        }
+        let mut floor = self.floor();
+        self.admit(&floor)?;
+        let behind = !floor.waiting.is_empty() || floor.has_prompt_source();
+        let left = if behind { Err(task) } else { floor.place(task) };
+        match left {
+            Ok(()) => floor.publish(),
+            Err(task) => floor.waiting.push_back(task),
+        }
+        Ok(())
+    }
+
+    /// Accepts tasks that are drawn from `source` as workers get ready for them.
+    pub fn submit_source(&self, source: Box<dyn Source>) -> Result<(), Refused> {
+        if !self.is_ours() {
+            return Err(Refused::Forked);
+        }
+        let mut floor = self.floor();
+        self.admit(&floor)?;
+        floor.sources.push_back(source);
+        drop(floor);
+        self.call_feeders();
+        self.call_tender();
+        Ok(())
+    }
+
+    /// Takes back every task of `job` that no worker has begun. Returns their indexes:
+    /// they are not settled. Sources that are over are let go.
+    pub fn take_back(&self, job: &Arc<dyn Job>) -> Vec<u64> {
+        if !self.is_ours() {
+            return Vec::new();
+        }
+        let mut floor = self.floor();
+        let (mine, others): (VecDeque<Task>, _) = std::mem::take(&mut floor.waiting)
+            .into_iter()
+            .partition(|task| Arc::ptr_eq(&task.job, job));
+        floor.waiting = others;
+        let mut taken: Vec<(u64, Spent)> = mine
+            .into_iter()
+            .map(|task| (task.index, task.into()))
+            .collect();
+        for worker in &mut floor.workers {
+            taken.extend(worker.take_back_job(job));
+        }
+        floor.end_sources();
+        let litter = floor.litter();
+        drop(floor);
+        drop(litter);
+        taken.iter().map(|(index, _)| *index).collect()
+    }
+
+    /// Takes no more tasks; workers leave when everything accepted is done.
+    pub fn close(&self) {
+        if !self.is_ours() {
+            return;
+        }
+        let mut floor = self.floor();
+        if matches!(floor.phase, Phase::Open) {
+            floor.phase = Phase::Closing;
+        }
+        drop(floor);
+        self.look_again();
+    }
+
+    /// Whether it takes tasks.
+    pub fn is_open(&self) -> bool {
+        self.is_ours() && matches!(self.floor().phase, Phase::Open)
+    }
+
+    /// Why the pool is over, if it is.
+    pub fn over(&self) -> Option<Arc<Abandoned>> {
+        if !self.is_ours() {
+            return None;
+        }
+        match &self.floor().phase {
+            Phase::Over(why) => Some(Arc::clone(why)),
+            _ => None,
+        }
+    }
+
+    /// Gives up every task and asks every worker to end (SIGTERM). See [`Crew::join`].
+    pub fn terminate(&self) {
+        if self.is_ours() {
+            self.give_up(Arc::new(Abandoned::Terminated));
+        }
+    }
+
+    /// Waits until every worker is gone, after `close` or `terminate`. Workers of a pool
+    /// that is over which outlive `grace` are killed.
+    pub fn join(
+        &self,
+        grace: Duration,
+        deadline: Option<Instant>,
+        pulse: Option<Duration>,
+    ) -> Waited {
+        self.joining.store(true, Ordering::Release);
+        self.resume();
+        let began = Instant::now();
+        let kill_at = began + grace;
+        let gone = || {
+            let floor = self.floor();
+            floor.workers.is_empty() && floor.launching == 0 && !matches!(floor.phase, Phase::Open)
+        };
+        loop {
+            let mut until = deadline;
+            if matches!(self.floor().phase, Phase::Over(_)) {
+                if Instant::now() < kill_at {
+                    until = Some(deadline.map_or(kill_at, |at| at.min(kill_at)));
+                } else {
+                    for worker in &self.floor().workers {
+                        let _ = worker.child.signal(9);
+                    }
+                }
+            }
+            let pulse = pulse.map(|pulse| pulse.saturating_sub(began.elapsed()));
+            match self.wait(&gone, until, pulse, Wish::Each) {
+                Waited::TimedOut if deadline.is_none_or(|at| Instant::now() < at) => {}
+                waited => return waited,
+            }
+        }
+    }
+
+    /// How many more tasks the workers could take at this moment; 0 while some wait for one.
+    pub fn room(&self) -> usize {
+        if !self.is_ours() {
+            return 0;
+        }
+        let floor = self.floor();
+        if floor.waiting.is_empty() {
+            dispatch::room(&floor.workers)
+        } else {
+            0
+        }
+    }
+
+    /// Whether somebody waits for everything to end, so that no input waits for its consumer.
+    pub fn is_joining(&self) -> bool {
+        self.joining.load(Ordering::Acquire)
+    }
+
+    /// How many workers there should be.
+    pub fn size(&self) -> usize {
+        self.config.workers
+    }
+
+    /// Process ids of the workers.
+    pub fn pids(&self) -> Vec<i32> {
+        if !self.is_ours() {
+            return Vec::new();
+        }
+        self.floor()
+            .workers
+            .iter()
+            .map(|worker| worker.child.pid())
+            .collect()
+    }
+
+    /// Whether any accepted task is unfinished.
+    pub fn has_work(&self) -> bool {
+        self.is_ours() && self.floor().has_work()
+    }
+}
+
+impl std::ops::Deref for Crew {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        match &self.core {
+            Some(core) => core,
+            None => unreachable!("a crew has its core until it is dropped"),
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            for worker in &self.floor().workers {
+                let _ = worker.child.signal(9);
+            }
+        } else {
+            std::mem::forget(self.core.take());
+        }
+    }
+}

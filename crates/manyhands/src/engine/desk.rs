@@ -1,0 +1,331 @@
+//! The worker's side: takes tasks from its mailbox, answers, and leaves with its parent.
+//!
+//! Always: a worker that waits, for a task or for room, also waits for the death of its
+//! parent; and it answers its tasks in the order in which it took them.
+//! Not here: what a task means (the face's [`Execute`]).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manyhands_os::clock::now_ns;
+use manyhands_os::death::ParentWatch;
+use manyhands_os::fd::{AsFd, EventFd};
+use manyhands_os::fork_state;
+use manyhands_os::memory::{Mapping, Memfd};
+use manyhands_os::poll;
+use manyhands_shm::arena::{Borrower, Lender};
+use manyhands_shm::mailbox::{self, Head, WorkerEnd};
+
+use super::launch::{Seat, SeatFds};
+use super::patience::Patience;
+use super::task::{Payload, Received};
+use super::wire::{self, Assembly, Cargo, Garbled, Stream, to_parent, to_worker};
+
+/// A task as the worker sees it.
+#[derive(Debug)]
+pub struct Call {
+    /// Id of its function, as given to [`Execute::define`] before; 0: none.
+    pub function: u32,
+    /// The face's mark.
+    pub mode: u8,
+    /// The encoded argument.
+    pub bytes: Received,
+    /// Its out-of-band buffers.
+    pub buffers: Vec<Received>,
+}
+
+/// What the face answers to a call.
+#[derive(Debug)]
+pub struct Answer {
+    /// The function raised (panicked).
+    pub raised: bool,
+    /// The face's mark.
+    pub mode: u8,
+    /// The encoded value or exception.
+    pub payload: Payload,
+}
+
+/// What a face does for a worker.
+pub trait Execute {
+    /// A function that following calls will name by `id`.
+    fn define(&mut self, id: u32, bytes: Received, buffers: Vec<Received>);
+    /// The function `id` will not be named again.
+    fn forget(&mut self, id: u32);
+    /// Runs one call. Whatever the function does, it is answered.
+    fn run(&mut self, call: Call) -> Answer;
+    /// Runs `wait`, which blocks; a face lets go of an interpreter's lock meanwhile.
+    fn while_waiting(&mut self, wait: &mut (dyn FnMut() + Send)) {
+        wait();
+    }
+    /// A signal arrived while waiting. `false`: leave.
+    fn interrupted(&mut self) -> bool {
+        true
+    }
+}
+
+/// Why a worker left its desk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It was told to.
+    Dismissed,
+    /// Its parent is gone.
+    Orphaned,
+    /// The face wished it.
+    Interrupted,
+    /// This is no worker but a child that a task forked, and that came back from the task.
+    Forked,
+}
+
+/// A worker's place: its end of the mailbox and of the arenas.
+pub struct Desk {
+    mailbox: WorkerEnd,
+    borrower: Option<Borrower>,
+    lender: Option<Lender>,
+    bell: EventFd,
+    parent_bell: EventFd,
+    parent: ParentWatch,
+    assembly: Assembly,
+    patience: Patience,
+    generation: u64,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Bell,
+    Orphaned,
+    Interrupted,
+}
+
+impl Desk {
+    /// Takes the place that `seat` describes, in the process that is to be the worker.
+    pub fn sit(seat: Seat) -> io::Result<Self> {
+        let Seat { parent, fds, .. } = seat;
+        let SeatFds {
+            mailbox,
+            arguments,
+            results,
+            worker_bell,
+            parent_bell,
+        } = fds;
+        let map = |fd| io::Result::Ok(Arc::new(Mapping::shared(&Memfd::from_fd(fd)?)?));
+        // Arrays of the user will lie there, and a child that a task forks may look at them.
+        let map_lasting = |fd| {
+            io::Result::Ok(Arc::new(Mapping::shared_with_children(&Memfd::from_fd(
+                fd,
+            )?)?))
+        };
+        let garbled = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let mailbox = mailbox::attach(map(mailbox)?)
+            .map_err(|why| garbled(format!("the mailbox of this worker: {why}")))?;
+        Ok(Self {
+            mailbox,
+            // Without an arena everything still crosses, in parts.
+            borrower: map_lasting(arguments).ok().map(Borrower::new),
+            lender: map(results).ok().map(Lender::new),
+            bell: EventFd::from_fd(worker_bell),
+            parent_bell: EventFd::from_fd(parent_bell),
+            parent: ParentWatch::of(parent)?,
+            assembly: Assembly::default(),
+            patience: Patience::new(),
+            generation: fork_state::generation(),
+        })
+    }
+
+    /// Tells the parent that this worker is initialised, then serves it until it leaves.
+    pub fn serve(&mut self, face: &mut dyn Execute) -> Result<Left, Garbled> {
+        self.say(face, to_parent::READY, 0, 0, 0, Payload::default());
+        loop {
+            let Some(frame) = self.mailbox.tasks.take()? else {
+                match self.idle(face) {
+                    Woken::Bell => continue,
+                    Woken::Orphaned => return Ok(Left::Orphaned),
+                    Woken::Interrupted => return Ok(Left::Interrupted),
+                }
+            };
+            let (head, content) = (frame.head, frame.payload);
+            match head.kind {
+                to_worker::TASK => {
+                    let (bytes, buffers) =
+                        self.assembly
+                            .unpack(head.flags, content, self.borrower.as_ref())?;
+                    let call = Call {
+                        function: head.tag,
+                        mode: wire::mode(head.flags),
+                        bytes,
+                        buffers,
+                    };
+                    let began = now_ns();
+                    let answer = face.run(call);
+                    let ran = now_ns().saturating_sub(began);
+                    if fork_state::generation() != self.generation {
+                        // The mailbox is the worker's; it is not even mapped here.
+                        return Ok(Left::Forked);
+                    }
+                    let flags =
+                        wire::mark(answer.mode) | if answer.raised { wire::RAISED } else { 0 };
+                    if self.say(face, to_parent::RESULT, flags, head.id, ran, answer.payload)
+                        == Woken::Orphaned
+                    {
+                        return Ok(Left::Orphaned);
+                    }
+                }
+                to_worker::DEFINE => {
+                    let (bytes, buffers) =
+                        self.assembly
+                            .unpack(head.flags, content, self.borrower.as_ref())?;
+                    face.define(head.tag, bytes, buffers);
+                }
+                to_worker::FORGET => face.forget(head.tag),
+                to_worker::PART => {
+                    self.assembly.part(&head, content)?;
+                    self.mailbox.tasks.done();
+                    // Whoever streams waits for the room that this part took.
+                    let _ = self.parent_bell.ring();
+                }
+                to_worker::STOP => return Ok(Left::Dismissed),
+                kind => return Err(Garbled::Kind(kind)),
+            }
+        }
+    }
+
+    /// Tells the parent why this worker could not be initialised.
+    pub fn fail(&mut self, face: &mut dyn Execute, why: Answer) {
+        let flags = wire::mark(why.mode) | wire::RAISED;
+        self.say(face, to_parent::FAILED, flags, 0, 0, why.payload);
+    }
+
+    /// Whether the parent is gone.
+    pub fn is_orphaned(&self) -> bool {
+        self.parent.gone()
+    }
+
+    /// Sends one frame, waiting for room as long as the parent lives.
+    fn say(
+        &mut self,
+        face: &mut dyn Execute,
+        kind: u16,
+        flags: u16,
+        id: u64,
+        extra: u64,
+        payload: Payload,
+    ) -> Woken {
+        let results = &mut self.mailbox.results;
+        if let Some(lender) = &mut self.lender
+            && (payload.bytes.len() > wire::INLINE_MAX || !payload.buffers.is_empty())
+        {
+            lender.sweep();
+        }
+        if let Some(packed) = wire::pack(&payload, self.lender.as_mut(), results.max_payload()) {
+            let head = Head {
+                kind,
+                flags: flags | packed.flags,
+                tag: 0,
+                id,
+                extra,
+            };
+            let inline: &[u8] = if packed.inline { &payload.bytes } else { &[] };
+            return self.push(face, head, &[&packed.table, inline]);
+        }
+        let mut stream = Stream::new(Cargo::Own(payload));
+        let max = results.max_payload();
+        while let Some((head, bytes)) = stream.next_part(to_parent::PART, max) {
+            if self.push(face, head, &[bytes]) == Woken::Orphaned {
+                return Woken::Orphaned;
+            }
+        }
+        let (more, content) = stream.closing();
+        self.push(
+            face,
+            Head {
+                kind,
+                flags: flags | more,
+                tag: 0,
+                id,
+                extra,
+            },
+            &[&content],
+        )
+    }
+
+    fn push(&mut self, face: &mut dyn Execute, head: Head, parts: &[&[u8]]) -> Woken {
+        while self.mailbox.results.push(head, parts).is_err() {
+            if self.mailbox.results.unseen() {
+                let _ = self.parent_bell.ring();
+            }
+            self.mailbox.tasks.prepare_sleep();
+            let needed = parts.iter().map(|part| part.len()).sum();
+            if self.mailbox.results.room() < needed {
+                // The parent rings when it has made room; the time-out heals a bell that was not heard.
+                let woken = self.block(face, Some(Duration::from_millis(100)));
+                if woken == Woken::Orphaned {
+                    return woken;
+                }
+            }
+            self.mailbox.tasks.cancel_sleep();
+        }
+        if self.mailbox.results.publish() {
+            let _ = self.parent_bell.ring();
+        }
+        Woken::Bell
+    }
+
+    /// Waits for the next task: first awake, if a core is free for that, then asleep.
+    fn idle(&mut self, face: &mut dyn Execute) -> Woken {
+        // Nothing that the parent waits for may stay unannounced while this side sleeps.
+        if self.mailbox.results.unseen() {
+            let _ = self.parent_bell.ring();
+        }
+        let tasks = &self.mailbox.tasks;
+        let patience = &mut self.patience;
+        let mut found = false;
+        if tasks.hint() != 0 && patience.is_worth_it() {
+            face.while_waiting(&mut || found = patience.spin(|| tasks.has_next()));
+            if found {
+                return Woken::Bell;
+            }
+        }
+        tasks.prepare_sleep();
+        let woken = if tasks.has_next() {
+            Woken::Bell
+        } else {
+            self.block(face, None)
+        };
+        self.mailbox.tasks.cancel_sleep();
+        woken
+    }
+
+    /// Sleeps until the bell rings or the parent dies.
+    fn block(&mut self, face: &mut dyn Execute, limit: Option<Duration>) -> Woken {
+        loop {
+            let mut polled = Ok(Vec::new());
+            face.while_waiting(&mut || {
+                polled = poll::readable(&[self.bell.as_fd(), self.parent.fd()], limit)
+            });
+            match polled {
+                Ok(ready) => {
+                    if ready.get(1) == Some(&true) && self.parent.gone() {
+                        return Woken::Orphaned;
+                    }
+                    if ready.first() == Some(&true) {
+                        let _ = self.bell.drain();
+                    }
+                    return Woken::Bell;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if !face.interrupted() {
+                        return Woken::Interrupted;
+                    }
+                }
+                // Polling two descriptors that are open can only fail for want of memory: look again soon.
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Which worker gets the next task, and how many tasks a worker holds in advance.
+//!
+//! A mailbox is kept just full enough to hide the round trip to the parent: deep for
+//! tasks of microseconds, two (one running, one next) for long ones. What was handed out
+//! too early is taken back and moved when a worker runs dry, so that skewed durations
+//! do not strand work.
+
+use super::worker::Worker;
+
+/// How much work, in nanoseconds, a worker should have in its mailbox.
+const AHEAD_NS: u64 = 400_000;
+/// Tasks in a mailbox while nothing is known of their duration.
+const UNKNOWN_DEPTH: usize = 2;
+/// Tasks in a mailbox at most.
+const MOST: usize = 512;
+/// Bytes of large payloads in a mailbox beyond which only an idle worker gets more.
+const MOST_BYTES: usize = 16 << 20;
+
+/// How many tasks `worker` should hold.
+fn depth(worker: &Worker) -> usize {
+    if worker.bytes_held() > MOST_BYTES {
+        return 1;
+    }
+    match worker.pace_ns() {
+        0 => UNKNOWN_DEPTH,
+        pace => ((AHEAD_NS / pace) as usize + 2).min(MOST),
+    }
+}
+
+fn space(worker: &Worker) -> usize {
+    if worker.takes_tasks() {
+        depth(worker).saturating_sub(worker.load())
+    } else {
+        0
+    }
+}
+
+/// The worker for the next task: an idle one, the longest-serving first (it is warm);
+/// else the one that is relatively the least loaded.
+pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
+    let mut best: Option<(usize, u64)> = None;
+    for (at, worker) in workers.iter().enumerate() {
+        if space(worker) == 0 {
+            continue;
+        }
+        let load = worker.load();
+        if load == 0 && worker.ready {
+            return Some(at);
+        }
+        // Nanoseconds of work ahead; an unready worker counts as a little busier than a ready one.
+        let ahead = (load as u64 + u64::from(!worker.ready)) * worker.pace_ns().max(1);
+        if best.is_none_or(|(_, least)| ahead < least) {
+            best = Some((at, ahead));
+        }
+    }
+    best.map(|(at, _)| at)
+}
+
+/// How many more tasks the workers could take.
+pub(super) fn room(workers: &[Worker]) -> usize {
+    workers.iter().map(space).sum()
+}
+
+/// A worker that has nothing to do.
+pub(super) fn idle(workers: &[Worker]) -> Option<usize> {
+    workers
+        .iter()
+        .position(|worker| worker.ready && worker.load() == 0 && worker.takes_tasks())
+}
+
+/// The worker with the most work that somebody else could do.
+pub(super) fn loaded(workers: &[Worker]) -> Option<usize> {
+    let ahead = |worker: &Worker| worker.load() as u64 * worker.pace_ns().max(1);
+    workers
+        .iter()
+        .enumerate()
+        .filter(|(_, worker)| worker.load() >= 2)
+        .max_by_key(|(_, worker)| ahead(worker))
+        .map(|(at, _)| at)
+}

@@ -1,0 +1,274 @@
+//! The floor: the workers of a pool and the tasks that wait for one, under one lock.
+//!
+//! Always: the lock is held for bookkeeping only, never across a call into a face, and a
+//! task that was accepted is in exactly one place: waiting here, handed to a worker, or
+//! on its way to its job's `settle`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::dispatch;
+use super::park::Parker;
+use super::task::{Abandoned, Drawer, Job, News, Outcome, Reply, Source, Task};
+use super::worker::{Spent, Worker};
+
+/// What a pool is up to.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// Takes tasks.
+    Open,
+    /// Takes no more; ends when what it has is done.
+    Closing,
+    /// Ends now, for this reason.
+    Over(Arc<Abandoned>),
+}
+
+pub(super) struct Floor {
+    pub(super) phase: Phase,
+    pub(super) workers: Vec<Worker>,
+    /// How many there should be.
+    pub(super) size: usize,
+    /// How many are being started at this moment, outside the lock.
+    pub(super) launching: usize,
+    pub(super) next_number: u64,
+    pub(super) next_serial: u64,
+    /// Tasks without a worker, in the order in which they will be handed out.
+    pub(super) waiting: VecDeque<Task>,
+    /// Where more tasks come from, first come first served.
+    pub(super) sources: VecDeque<Box<dyn Source>>,
+    /// Sources that wait for their consumer.
+    pub(super) paused: Vec<Box<dyn Source>>,
+    /// Sources that are being drawn from at this moment, outside the lock.
+    pub(super) drawing: usize,
+    /// A thread sleeps until workers speak: whoever hands out a task arms its worker.
+    pub(super) armed: bool,
+    /// Feeders that found nothing to draw.
+    pub(super) feeders: Vec<Arc<Parker>>,
+    /// Threads that wait while another one collects.
+    pub(super) followers: Vec<Arc<Parker>>,
+    /// Workers that ended before they were ready, since the last one that became so.
+    pub(super) early_deaths: usize,
+    /// What the last of them said.
+    pub(super) last_words: Option<Reply>,
+    pub(super) failed_launches: u32,
+    pub(super) retry_at: Option<Instant>,
+    /// When deaths were looked for last.
+    pub(super) deaths_seen_ns: u64,
+    pub(super) cores: usize,
+    /// To be dropped without the lock: see [`Floor::litter`].
+    pub(super) spent: Vec<Spent>,
+    /// Sources of a pool that is over; when they are dropped, their jobs learn of it.
+    pub(super) ended: VecDeque<Box<dyn Source>>,
+}
+
+/// Something to tell a job.
+pub(super) type Settled = (Arc<dyn Job>, u64, Outcome);
+
+impl Floor {
+    pub(super) fn new(size: usize, cores: usize) -> Self {
+        Self {
+            phase: Phase::Open,
+            workers: Vec::with_capacity(size),
+            size,
+            launching: 0,
+            next_number: 0,
+            next_serial: 0,
+            waiting: VecDeque::new(),
+            sources: VecDeque::new(),
+            paused: Vec::new(),
+            drawing: 0,
+            armed: false,
+            feeders: Vec::new(),
+            followers: Vec::new(),
+            early_deaths: 0,
+            last_words: None,
+            failed_launches: 0,
+            retry_at: None,
+            deaths_seen_ns: 0,
+            cores,
+            spent: Vec::new(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// What is to be dropped once the lock is given back, because it may run code of the user.
+    #[must_use]
+    pub(super) fn litter(&mut self) -> (Vec<Spent>, VecDeque<Box<dyn Source>>) {
+        (
+            std::mem::take(&mut self.spent),
+            std::mem::take(&mut self.ended),
+        )
+    }
+
+    /// Whether any accepted task is unfinished.
+    pub(super) fn has_work(&self) -> bool {
+        !self.waiting.is_empty()
+            || !self.sources.is_empty()
+            || !self.paused.is_empty()
+            || self.drawing > 0
+            || self.workers.iter().any(|worker| worker.load() > 0)
+    }
+
+    /// Whether another worker is to be started, now or after a pause.
+    pub(super) fn is_short(&self) -> bool {
+        let wanted = match self.phase {
+            Phase::Open => true,
+            Phase::Closing => self.has_work(),
+            Phase::Over(_) => false,
+        };
+        // A worker that was told to leave makes room for its successor once it is gone.
+        wanted && self.workers.len() + self.launching < self.size
+    }
+
+    /// When a start that failed is to be tried again.
+    pub(super) fn retry_due(&self) -> Option<Instant> {
+        self.retry_at.filter(|_| self.is_short())
+    }
+
+    /// Workers that have something to do.
+    pub(super) fn busy(&self) -> usize {
+        self.workers
+            .iter()
+            .filter(|worker| worker.load() > 0)
+            .count()
+    }
+
+    /// Whether a side that waits may do so awake without taking a core that another needs.
+    pub(super) fn has_free_core(&self) -> bool {
+        self.busy() < self.cores
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.workers
+            .iter()
+            .any(|worker| worker.load() + usize::from(!worker.ready) > 0 && worker.has_news())
+    }
+
+    /// Hands `task` to a worker, or gives it back if none has room. Not yet published.
+    pub(super) fn place(&mut self, task: Task) -> Result<(), Task> {
+        let Some(at) = dispatch::choose(&self.workers) else {
+            return Err(task);
+        };
+        let serial = self.next_serial;
+        let worker = &mut self.workers[at];
+        worker.hand(task, serial)?;
+        self.next_serial += 1;
+        if self.armed {
+            worker.arm(1);
+        }
+        Ok(())
+    }
+
+    /// Hands out what waits, as far as there is room, and evens out the rest.
+    /// Returns how many more tasks the workers could take.
+    pub(super) fn fill(&mut self) -> usize {
+        while let Some(task) = self.waiting.pop_front() {
+            if let Err(task) = self.place(task) {
+                self.waiting.push_front(task);
+                return 0;
+            }
+        }
+        if !self.has_prompt_source() {
+            self.even_out();
+        }
+        dispatch::room(&self.workers)
+    }
+
+    /// Whether there is input that can be drawn at once, so that no worker runs dry.
+    pub(super) fn has_prompt_source(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|source| source.drawer() == Drawer::Anyone)
+    }
+
+    /// Takes out the first source that a thread may draw from, to be given back after drawing.
+    pub(super) fn take_source(
+        &mut self,
+        may_draw: impl Fn(Drawer) -> bool,
+    ) -> Option<Box<dyn Source>> {
+        let at = self
+            .sources
+            .iter()
+            .position(|source| may_draw(source.drawer()))?;
+        self.drawing += 1;
+        self.sources.remove(at)
+    }
+
+    /// Takes out the sources that nobody wants any more.
+    pub(super) fn end_sources(&mut self) {
+        let (over, wanted): (VecDeque<_>, _) = std::mem::take(&mut self.sources)
+            .into_iter()
+            .partition(|source| source.is_over());
+        self.sources = wanted;
+        self.ended.extend(over);
+        let (over, wanted): (Vec<_>, _) = std::mem::take(&mut self.paused)
+            .into_iter()
+            .partition(|source| source.is_over());
+        self.paused = wanted;
+        self.ended.extend(over);
+    }
+
+    /// Moves tasks that nobody has begun from loaded workers to idle ones.
+    fn even_out(&mut self) {
+        while let Some(idle) = dispatch::idle(&self.workers) {
+            let Some(loaded) = dispatch::loaded(&self.workers) else {
+                return;
+            };
+            let Some(task) = self.workers[loaded].take_back() else {
+                return;
+            };
+            let serial = self.next_serial;
+            self.next_serial += 1;
+            if let Err(task) = self.workers[idle].hand(task, serial) {
+                self.waiting.push_front(task);
+                return;
+            }
+            if self.armed {
+                self.workers[idle].arm(1);
+            }
+        }
+    }
+
+    /// Makes everything visible that was handed out, and wakes those that sleep.
+    pub(super) fn publish(&mut self) {
+        let may_spin = self.has_free_core();
+        for worker in &mut self.workers {
+            worker.publish(may_spin);
+        }
+    }
+
+    /// Empties the floor of tasks, for a pool that is over.
+    pub(super) fn abandon(&mut self, why: &Arc<Abandoned>) -> Vec<Settled> {
+        let mut settled: Vec<Settled> = Vec::new();
+        let lost = |job, index| (job, index, Outcome::Abandoned(Arc::clone(why)));
+        for worker in &mut self.workers {
+            for (job, index, spent) in worker.abandon(&mut self.spent) {
+                settled.push(lost(job, index));
+                self.spent.push(spent);
+            }
+        }
+        for task in self.waiting.drain(..) {
+            settled.push(lost(Arc::clone(&task.job), task.index));
+            self.spent.push(task.into());
+        }
+        settled
+    }
+}
+
+/// Tells the jobs their outcomes. Returns those that want to be finished, and whether
+/// anybody may have been waiting for this.
+pub(super) fn settle(settled: Vec<Settled>) -> (Vec<Arc<dyn Job>>, bool) {
+    let (mut finished, mut look) = (Vec::new(), false);
+    for (job, index, outcome) in settled {
+        match job.settle(index, outcome) {
+            News::None => {}
+            News::Look => look = true,
+            News::Finish => {
+                look = true;
+                finished.push(job);
+            }
+        }
+    }
+    (finished, look)
+}

@@ -1,0 +1,33 @@
+//! The pool engine: workers, mailboxes, dispatch and supervision, for opaque tasks.
+//!
+//! A face (the typed [`Pool`](crate::Pool) here, the Python package elsewhere) adds three
+//! things: [`Launch`], how a worker comes to life; an encoding of calls and values; and
+//! [`Execute`], how a worker runs a call. The engine moves, waits, and survives deaths.
+//!
+//! A task's journey: [`Crew::submit`] or a [`Source`] gives a [`Task`]; `dispatch`
+//! chooses a worker, whose mailbox (`worker`) takes it; the worker's [`Desk`] hands it to
+//! `Execute`; the answer is heard by a thread inside [`Crew::wait`], which tells the [`Job`].
+
+mod crew;
+mod desk;
+mod dispatch;
+mod floor;
+mod launch;
+mod park;
+mod patience;
+mod supervise;
+mod task;
+mod turns;
+mod wire;
+mod worker;
+
+pub use crew::{Config, Crew, Refused, Waited, Wish};
+pub use desk::{Answer, Call, Desk, Execute, Left};
+pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};
+pub use patience::Patience;
+pub use supervise::Offer;
+pub use task::{
+    Abandoned, Death, Drawer, Drawn, Function, Job, News, Outcome, Payload, Received, Reply,
+    SharedBuffer, Source, Task,
+};
+pub use wire::Garbled;

@@ -1,0 +1,275 @@
+//! What the engine carries: tasks on their way to a worker, outcomes on their way back.
+//!
+//! The engine knows neither pickle nor serde: a task is bytes and large buffers,
+//! and what becomes of it is told to its [`Job`], exactly once.
+//! Not here: how bytes cross to the worker (`wire`), who gets which task (`dispatch`).
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::thread::ThreadId;
+
+use manyhands_os::death::ExitStatus;
+use manyhands_os::fork_state;
+use manyhands_shm::arena::Block;
+
+/// A large buffer that a task or a result carries beside its bytes.
+///
+/// Shared and immutable until its bytes were copied to the worker; it is kept while
+/// the task waits for a worker, and dropped on whichever thread hands the task over.
+pub type SharedBuffer = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
+
+/// What a task or a reply says: opaque bytes, and large buffers that are moved without
+/// being part of them.
+#[derive(Clone, Default)]
+pub struct Payload {
+    /// The encoded call or value.
+    pub bytes: Vec<u8>,
+    /// Buffers that were left out of `bytes`, in the order in which decoding wants them.
+    pub buffers: Vec<SharedBuffer>,
+}
+
+impl Payload {
+    /// A payload of bytes alone.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            bytes: bytes.into(),
+            buffers: Vec::new(),
+        }
+    }
+
+    /// All of its bytes, buffers included.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+            + self
+                .buffers
+                .iter()
+                .map(|buffer| buffer.len())
+                .sum::<usize>()
+    }
+
+    /// Whether it carries nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Payload({} bytes, {} buffers)",
+            self.bytes.len(),
+            self.buffers.len()
+        )
+    }
+}
+
+/// A function that was published to the pool: sent once to each worker that needs it.
+///
+/// Made by [`Crew::publish`](super::Crew::publish); when the last task and the last
+/// holder let go of it, the workers are told to forget it.
+pub struct Function {
+    pub(super) id: u32,
+    pub(super) payload: Payload,
+    pub(super) graveyard: Arc<std::sync::Mutex<Vec<u32>>>,
+    /// Of the process that published it.
+    pub(super) generation: u64,
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        // In a forked child the lock may be held by a thread that is not there.
+        if self.generation == fork_state::generation()
+            && let Ok(mut forgotten) = self.graveyard.lock()
+        {
+            forgotten.push(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Function({}, {:?})", self.id, self.payload)
+    }
+}
+
+/// One unit of work: run by one worker, settled once.
+pub struct Task {
+    /// Who is told the outcome.
+    pub job: Arc<dyn Job>,
+    /// Which part of the job this is.
+    pub index: u64,
+    /// The function to run, if the payload alone does not say it.
+    pub function: Option<Arc<Function>>,
+    /// A mark of the face's own, given back to its `Execute` unread.
+    pub mode: u8,
+    /// The encoded argument.
+    pub payload: Payload,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("index", &self.index)
+            .field("payload", &self.payload)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes that came from the other side: copied out of the ring, or still in the arena.
+#[derive(Debug)]
+pub enum Received {
+    /// In memory of this process.
+    Copied(Vec<u8>),
+    /// In a block of the arena that is given back when this is dropped.
+    Lent(Block),
+    /// It came, so many bytes long, but there was no memory to keep it.
+    Missing(u64),
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Lent(block) => block,
+            Self::Missing(_) => &[],
+        }
+    }
+}
+
+/// A worker's answer to one task.
+#[derive(Debug)]
+pub struct Reply {
+    /// The function raised (panicked) instead of returning.
+    pub raised: bool,
+    /// A mark of the face's own.
+    pub mode: u8,
+    /// The encoded value or exception.
+    pub bytes: Received,
+    /// Its out-of-band buffers.
+    pub buffers: Vec<Received>,
+}
+
+/// How a worker died, and where its task stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The process id that it had.
+    pub pid: i32,
+    /// Its exit status.
+    pub status: ExitStatus,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker process {} ended with {}", self.pid, self.status)
+    }
+}
+
+/// What became of a task.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A worker ran it and answered.
+    Replied(Reply),
+    /// The worker that was running it died.
+    Died(Death),
+    /// It never ran to its end: the pool was terminated or is broken.
+    Abandoned(Arc<Abandoned>),
+}
+
+/// Why a pool gives up the tasks that it still has.
+#[derive(Debug)]
+pub enum Abandoned {
+    /// `terminate` was called.
+    Terminated,
+    /// Workers die before they are ready, or none can be started.
+    Broken {
+        /// What happened, for the user.
+        reason: String,
+        /// What the last worker said of its failure, if it could.
+        last_words: Option<Reply>,
+    },
+}
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Terminated => f.write_str("the pool was terminated before the task was done"),
+            Self::Broken { reason, .. } => f.write_str(reason),
+        }
+    }
+}
+
+/// What the collecting thread owes a job after telling it an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nobody waits for this.
+    None,
+    /// Threads that wait for the job should look again.
+    Look,
+    /// [`Job::finish`] is to be called, then waiting threads should look again.
+    Finish,
+}
+
+/// Receives the outcomes of the tasks that were submitted in its name.
+pub trait Job: Send + Sync {
+    /// Task `index` has this outcome. Called once a task, on whichever thread collects,
+    /// with no lock of the engine held; must not block and must not call user code.
+    fn settle(&self, index: u64, outcome: Outcome) -> News;
+
+    /// The work that `settle` asked for by [`News::Finish`]: callbacks of the user.
+    /// Called with no lock and no role of the engine held, so it may use the pool.
+    fn finish(&self) {}
+}
+
+/// What a source says after it was drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// There may be more.
+    More,
+    /// There may be more, once [`Source::is_ready`] says so.
+    Paused,
+    /// There will be no more.
+    Done,
+}
+
+/// Which thread draws from a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawer {
+    /// Whichever works for the pool: drawing waits for nothing.
+    Anyone,
+    /// This one alone, which waits for what comes of it.
+    Owner(ThreadId),
+    /// One that does nothing else, in [`Crew::feed`](super::Crew::feed): drawing may wait for whatever
+    /// the user's iterator waits for, perhaps for something that a thread does which waits for the pool.
+    Feeder,
+}
+
+/// Tasks that are drawn when a worker is about to need them.
+pub trait Source: Send {
+    /// Which thread is to draw from it.
+    fn drawer(&self) -> Drawer {
+        Drawer::Anyone
+    }
+
+    /// Nobody wants the rest of it.
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    /// Gives up to `want` tasks to `take`.
+    ///
+    /// Runs the user's iterator, so no lock and no role of the engine is held. A source
+    /// that fails settles its own job and is done.
+    fn draw(&mut self, want: usize, take: &mut dyn FnMut(Task)) -> Drawn;
+
+    /// Whether a paused source may be drawn from again; asked under the engine's lock, after
+    /// [`Crew::resume`](super::Crew::resume). `hurry`: the pool is being joined, so nothing may wait for a
+    /// consumer that will not come.
+    fn is_ready(&self, hurry: bool) -> bool {
+        let _ = hurry;
+        true
+    }
+}

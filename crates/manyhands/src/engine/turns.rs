@@ -1,0 +1,461 @@
+//! Waiting, and the work that waiting threads do for the pool meanwhile.
+//!
+//! A thread that waits takes turns: it hears what the workers said, tells the jobs, hands
+//! out what is next, draws input, replaces the dead; when a turn finds nothing to do, it
+//! rests. One thread rests on the workers' bell and sentinels; the others follow, parked. A
+//! thread that leaves lets a follower take its place; a thread whose turn heard something
+//! rings for the one that rests, which might wait for just that.
+//! Always: the right to rest is held only while looking, spinning and sleeping, never
+//! across a call into a face.
+
+use std::io;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::crew::{BELL, Crew, DEATHS, TENDER, Waited, Wish};
+use super::dispatch;
+use super::floor::{Floor, Phase, settle};
+use super::park::Parker;
+use super::task::{Drawer, Drawn, Job, Source, Task};
+
+/// Answers that are due within this time are waited for together: a wake-up costs about as much.
+const COALESCE_NS: u64 = 150_000;
+/// A follower looks for itself this often, so that a bug is slow and not a hang.
+const FOLLOW: Duration = Duration::from_millis(50);
+/// A feeder is called when there is something to draw; it looks for itself now and then all the same.
+const LONG: Duration = Duration::from_secs(60);
+/// While somebody else collects, the tending thread looks this seldom.
+const LINGER_MOST: Duration = Duration::from_millis(50);
+/// The tending thread leaves the collecting to a waiting thread that comes within this time.
+const LINGER: Duration = Duration::from_millis(1);
+
+impl Crew {
+    /// Waits until `goal` says yes, doing meanwhile whatever the pool needs to get there.
+    ///
+    /// `goal` is asked often and must be cheap. After `pulse`, or when a signal arrives,
+    /// the wait ends with [`Waited::Pulse`], for the caller to run its signal handlers and
+    /// come back.
+    pub fn wait(
+        &self,
+        goal: &dyn Fn() -> bool,
+        deadline: Option<Instant>,
+        pulse: Option<Duration>,
+        wish: Wish,
+    ) -> Waited {
+        if !self.is_ours() {
+            return Waited::Forked;
+        }
+        let pulse_at = pulse.map(|pulse| Instant::now() + pulse);
+        let waited = loop {
+            if goal() {
+                break Waited::Reached;
+            }
+            let busy = self.turn();
+            let now = Instant::now();
+            if goal() {
+                break Waited::Reached;
+            }
+            if deadline.is_some_and(|at| now >= at) {
+                break Waited::TimedOut;
+            }
+            if pulse_at.is_some_and(|at| now >= at) {
+                break Waited::Pulse;
+            }
+            if busy {
+                continue;
+            }
+            let until = [deadline, pulse_at, self.floor().retry_due()]
+                .into_iter()
+                .flatten()
+                .min();
+            let limit = until.map(|at| at.saturating_duration_since(now));
+            if !self.rest(limit, wish, goal) {
+                break Waited::Pulse;
+            }
+        };
+        self.promote();
+        waited
+    }
+
+    /// Sleeps until there is something to do. `false`: a signal arrived.
+    fn rest(&self, limit: Option<Duration>, wish: Wish, goal: &dyn Fn() -> bool) -> bool {
+        if self.asleep.swap(true, Ordering::AcqRel) {
+            return self.follow(limit, goal);
+        }
+        // Pairs with the fence in `call_sleeper`: what another thread did before it looked for a
+        // sleeper, and found none, is seen here.
+        fence(Ordering::SeqCst);
+        let woken = goal() || self.rest_first(limit, wish);
+        self.asleep.store(false, Ordering::Release); // pairs with the swap above
+        woken
+    }
+
+    fn rest_first(&self, limit: Option<Duration>, wish: Wish) -> bool {
+        let free = {
+            let floor = self.floor();
+            if floor.has_news() {
+                return true;
+            }
+            floor.busy() > 0 && floor.has_free_core()
+        };
+        if free {
+            let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+            if patience.is_worth_it() && patience.spin(|| self.floor().has_news()) {
+                return true;
+            }
+        }
+        {
+            let mut floor = self.floor();
+            let bulk = wish == Wish::Bulk && floor.followers.is_empty();
+            floor.armed = true;
+            for worker in floor
+                .workers
+                .iter()
+                .filter(|worker| worker.load() > 0 || !worker.ready)
+            {
+                worker.arm(if bulk {
+                    worker.answers_within(COALESCE_NS)
+                } else {
+                    1
+                });
+            }
+            if floor.has_news() {
+                self.disarm(&mut floor);
+                return true;
+            }
+        }
+        let mut ready = Vec::new();
+        let polled = self.sleep.wait(&mut ready, limit);
+        self.disarm(&mut self.floor());
+        if ready.contains(&BELL) {
+            let _ = self.parent_bell.drain();
+        }
+        if ready.contains(&DEATHS) {
+            self.floor().deaths_seen_ns = 0;
+        }
+        !matches!(polled, Err(error) if error.kind() == io::ErrorKind::Interrupted)
+    }
+
+    fn disarm(&self, floor: &mut Floor) {
+        floor.armed = false;
+        floor.workers.iter().for_each(super::worker::Worker::disarm);
+    }
+
+    /// Parks until the thread that collects has news or leaves. `false`: a signal arrived.
+    fn follow(&self, limit: Option<Duration>, goal: &dyn Fn() -> bool) -> bool {
+        let parker = Arc::new(Parker::default());
+        self.floor().followers.push(Arc::clone(&parker));
+        if self.tender_leads.load(Ordering::Acquire) {
+            // The tending thread sleeps in this one's place: call it away, now that it will see why.
+            let _ = self.parent_bell.ring();
+        }
+        // Whoever sleeps might have gone, and the goal been reached, before the parker was there to call.
+        let woken = !self.asleep.load(Ordering::Acquire)
+            || goal()
+            || parker.park(limit.map_or(FOLLOW, |limit| limit.min(FOLLOW)));
+        self.floor()
+            .followers
+            .retain(|other| !Arc::ptr_eq(other, &parker));
+        woken
+    }
+
+    /// Lets one follower take the place of the thread that leaves.
+    fn promote(&self) {
+        if let Some(parker) = self.floor().followers.first().cloned() {
+            parker.call();
+        }
+    }
+
+    /// Makes whoever sleeps look again.
+    pub(super) fn look_again(&self) {
+        let _ = self.parent_bell.ring();
+        self.attend();
+    }
+
+    /// One round: hears the workers, settles, hands out. `true`: something was done.
+    pub(super) fn turn(&self) -> bool {
+        let mut settled = Vec::new();
+        let (source, room, litter, others, mut busy);
+        {
+            let mut floor = self.floor();
+            busy = self.hear(&mut floor, &mut settled);
+            busy |= self.notice_deaths(&mut floor, &mut settled);
+            self.bury_functions(&mut floor);
+            room = floor.fill();
+            source = if room > 0 && !floor.sources.is_empty() {
+                let me = Drawer::Owner(thread::current().id());
+                floor.take_source(|drawer| drawer == Drawer::Anyone || drawer == me)
+            } else {
+                None
+            };
+            // What this thread may not draw, another one should.
+            others = room > 0 && source.is_none() && !floor.sources.is_empty();
+            self.dismiss(&mut floor);
+            floor.publish();
+            litter = floor.litter();
+        }
+        drop(litter);
+        busy |= !settled.is_empty();
+        let (finished, look) = settle(settled);
+        if look || others {
+            self.call_parked();
+        }
+        if others {
+            self.call_feeders();
+        }
+        if busy || others {
+            // What another thread sleeps for may just have been heard here: an answer that it
+            // will not be told again, a death that its poller no longer shows.
+            self.call_sleeper();
+        }
+        self.finish(&finished);
+        if let Some(source) = source {
+            self.draw(source, room);
+            busy = true;
+        }
+        while let Ok(true) = self.launch_one() {
+            busy = true;
+        }
+        busy
+    }
+
+    /// Makes threads that wait look again, after a job was settled from outside a turn.
+    pub fn call_followers(&self) {
+        self.call_parked();
+        self.call_sleeper();
+    }
+
+    fn call_parked(&self) {
+        let followers = self.floor().followers.clone();
+        followers.iter().for_each(|parker| parker.call());
+    }
+
+    /// Wakes the thread that sleeps for all, if one does: it may wait for what was just done.
+    fn call_sleeper(&self) {
+        fence(Ordering::SeqCst); // pairs with the fence in `rest`
+        if self.asleep.load(Ordering::Relaxed) {
+            let _ = self.parent_bell.ring();
+        }
+    }
+
+    /// Does what settled jobs still want, and tells those that wait for it.
+    fn finish(&self, finished: &[Arc<dyn Job>]) {
+        if !finished.is_empty() {
+            finished.iter().for_each(|job| job.finish());
+            self.call_followers();
+        }
+    }
+
+    fn draw(&self, mut source: Box<dyn Source>, room: usize) {
+        let mut drawn = Vec::new();
+        // An input that may wait for something, perhaps for what comes of its first item, has each
+        // item handed out before the next is asked for.
+        let at_once = source.drawer() != Drawer::Anyone;
+        let more = source.draw(room.min(64), &mut |task| {
+            drawn.push(task);
+            if at_once {
+                self.hand_out(&mut drawn);
+            }
+        });
+        self.hand_out(&mut drawn);
+        let mut floor = self.floor();
+        floor.drawing -= 1;
+        match more {
+            // Its job learns that no more tasks come when the source is dropped.
+            _ if source.is_over() || matches!(floor.phase, Phase::Over(_)) => {
+                floor.ended.push_back(source)
+            }
+            Drawn::More => floor.sources.push_front(source),
+            // Its consumer may have come since it paused; if not, it will call `resume`.
+            Drawn::Paused if source.is_ready(self.is_joining()) => floor.sources.push_front(source),
+            Drawn::Paused => floor.paused.push(source),
+            Drawn::Done => floor.ended.push_back(source),
+        }
+        let litter = floor.litter();
+        drop(floor);
+        drop(litter);
+        // Whoever waits may wait for just this input to end, so that the pool may.
+        self.call_sleeper();
+    }
+
+    /// Hands out tasks that were drawn.
+    fn hand_out(&self, drawn: &mut Vec<Task>) {
+        if drawn.is_empty() {
+            return;
+        }
+        let mut floor = self.floor();
+        let mut settled = Vec::new();
+        if let Phase::Over(why) = &floor.phase {
+            let why = Arc::clone(why);
+            floor.waiting.extend(drawn.drain(..));
+            settled = floor.abandon(&why);
+        } else {
+            for task in drawn.drain(..) {
+                if floor.waiting.is_empty() {
+                    if let Err(task) = floor.place(task) {
+                        floor.waiting.push_back(task);
+                    }
+                } else {
+                    floor.waiting.push_back(task);
+                }
+            }
+            floor.publish();
+        }
+        let litter = floor.litter();
+        drop(floor);
+        drop(litter);
+        let (finished, look) = settle(settled);
+        if look {
+            self.call_followers();
+        }
+        self.finish(&finished);
+    }
+
+    /// Draws again from paused sources that are ready now.
+    pub fn resume(&self) {
+        if !self.is_ours() {
+            return;
+        }
+        let hurry = self.is_joining();
+        let mut floor = self.floor();
+        let (ready, paused): (Vec<_>, _) = std::mem::take(&mut floor.paused)
+            .into_iter()
+            .partition(|source| source.is_ready(hurry));
+        floor.paused = paused;
+        if ready.is_empty() {
+            return;
+        }
+        floor.sources.extend(ready);
+        drop(floor);
+        self.call_sleeper();
+        self.call_feeders();
+        self.call_tender();
+    }
+
+    /// Draws from the sources that only a feeder may draw from, as the workers get ready for
+    /// more. Returns after `stop_tending`.
+    pub fn feed(&self) {
+        while self.is_ours() && !self.over.load(Ordering::Acquire) {
+            let parker = Arc::new(Parker::default());
+            let (source, room) = {
+                let mut floor = self.floor();
+                let room = match floor.waiting.is_empty() {
+                    true => dispatch::room(&floor.workers),
+                    false => 0,
+                };
+                let source = match room {
+                    0 => None,
+                    _ => floor.take_source(|drawer| drawer == Drawer::Feeder),
+                };
+                if source.is_none() {
+                    floor.feeders.push(Arc::clone(&parker));
+                }
+                (source, room)
+            };
+            if let Some(source) = source {
+                self.draw(source, room);
+            } else if !self.over.load(Ordering::Acquire) {
+                parker.park(LONG);
+                self.floor()
+                    .feeders
+                    .retain(|other| !Arc::ptr_eq(other, &parker));
+            }
+        }
+    }
+
+    /// Makes feeders look for something to draw.
+    pub(super) fn call_feeders(&self) {
+        let feeders = std::mem::take(&mut self.floor().feeders);
+        feeders.iter().for_each(|parker| parker.call());
+    }
+
+    /// Whether any source is being drawn from at this moment.
+    pub fn is_drawing(&self) -> bool {
+        self.is_ours() && self.floor().drawing > 0
+    }
+
+    fn bury_functions(&self, floor: &mut Floor) {
+        let Ok(mut graveyard) = self.graveyard.lock() else {
+            return;
+        };
+        for id in graveyard.drain(..) {
+            floor
+                .workers
+                .iter_mut()
+                .for_each(|worker| worker.forget(id));
+        }
+    }
+
+    /// Calls the tending thread, if it sleeps, because something was left to do.
+    pub fn attend(&self) {
+        if self.is_ours() && self.tender_idle.load(Ordering::Acquire) {
+            let _ = self.tender_bell.ring();
+        }
+    }
+
+    /// Has the tending thread, wherever it is, look at a source that was just put on the floor.
+    pub(super) fn call_tender(&self) {
+        self.attend();
+        // Unlike a task, a source waits for no answer that would wake the one who sleeps.
+        if self.tender_leads.load(Ordering::Acquire) {
+            let _ = self.parent_bell.ring();
+        }
+    }
+
+    /// Ends [`Crew::tend`] wherever it is.
+    pub fn stop_tending(&self) {
+        self.over.store(true, Ordering::Release);
+        if self.is_ours() {
+            let _ = self.tender_bell.ring();
+            let _ = self.parent_bell.ring();
+            self.call_feeders();
+        }
+    }
+
+    /// Does what the pool needs while nobody waits for it: collects answers, runs
+    /// callbacks, hands out tasks, replaces dead workers. Returns after `stop_tending`.
+    pub fn tend(&self) {
+        let mut nap = LINGER;
+        while self.is_ours() && !self.over.load(Ordering::Acquire) {
+            if !self.has_work() {
+                self.tender_idle.store(true, Ordering::SeqCst);
+                // Work that was submitted before the flag was up is seen here; later work rings.
+                if !self.has_work() && !self.over.load(Ordering::Acquire) {
+                    self.doze(None);
+                }
+                self.tender_idle.store(false, Ordering::SeqCst);
+                self.turn();
+                nap = LINGER;
+                continue;
+            }
+            self.doze(Some(nap));
+            if self.asleep.load(Ordering::Acquire) {
+                // Somebody waits, and collects.
+                nap = (nap * 2).min(LINGER_MOST);
+                continue;
+            }
+            nap = LINGER;
+            self.tender_leads.store(true, Ordering::Release);
+            let enough = || {
+                self.over.load(Ordering::Acquire)
+                    || !self.floor().followers.is_empty()
+                    || !self.has_work()
+            };
+            self.wait(&enough, None, None, Wish::Bulk);
+            self.tender_leads.store(false, Ordering::Release);
+        }
+    }
+
+    fn doze(&self, limit: Option<Duration>) {
+        let mut ready = Vec::new();
+        let _ = self.tender.wait(&mut ready, limit);
+        if ready.contains(&TENDER) {
+            let _ = self.tender_bell.drain();
+        }
+        if ready.contains(&DEATHS) {
+            self.floor().deaths_seen_ns = 0;
+        }
+    }
+}

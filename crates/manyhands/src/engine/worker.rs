@@ -1,0 +1,648 @@
+//! One worker as the parent sees it: its mailbox, what it was handed, how fast it is.
+//!
+//! Always: `handed` lists, oldest first, exactly the tasks whose frames were pushed and
+//! that are neither answered nor taken back; a worker answers in that order. Everything
+//! needed to settle a dead worker's tasks is in `handed`, in this process, or in the
+//! frames that this process wrote.
+//! Not here: choosing the worker (`dispatch`), noticing its death (`supervise`).
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use manyhands_os::death::Child;
+use manyhands_os::fd::EventFd;
+use manyhands_os::fork_state::Registration;
+use manyhands_shm::arena::{Borrower, Descriptor, Lender};
+use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter, Ticket};
+
+use super::task::{Function, Job, Outcome, Payload, Reply, Task};
+use super::wire::{self, Assembly, Cargo, Garbled, Stream, to_parent, to_worker};
+
+/// A part of a stream is not worth a frame below this many bytes.
+const LEAST_PART: usize = 2048;
+
+/// A task that sits in the worker's mailbox or is being run.
+pub(super) struct Handed {
+    pub(super) job: Arc<dyn Job>,
+    pub(super) index: u64,
+    serial: u64,
+    mode: u8,
+    function: Option<Arc<Function>>,
+    ticket: Ticket,
+    loans: Vec<Descriptor>,
+    /// What cannot be read back from the ring: payloads that went by arena or stream.
+    retained: Option<Payload>,
+    streamed: bool,
+}
+
+/// What is left of a task whose outcome is known. It may run code of the user when it is dropped, so
+/// it is handed on to be dropped without the floor's lock.
+pub(super) struct Spent {
+    _job: Option<Arc<dyn Job>>,
+    _function: Option<Arc<Function>>,
+    _payload: Option<Payload>,
+}
+
+impl From<Task> for Spent {
+    fn from(task: Task) -> Self {
+        Self {
+            _job: Some(task.job),
+            _function: task.function,
+            _payload: Some(task.payload),
+        }
+    }
+}
+
+impl From<Arc<Function>> for Spent {
+    fn from(function: Arc<Function>) -> Self {
+        Self {
+            _job: None,
+            _function: Some(function),
+            _payload: None,
+        }
+    }
+}
+
+impl Handed {
+    /// Takes what is needed to settle it from what may be dropped later.
+    fn part(self) -> (Arc<dyn Job>, u64, Spent) {
+        let job = Arc::clone(&self.job);
+        (
+            job,
+            self.index,
+            Spent {
+                _job: Some(self.job),
+                _function: self.function,
+                _payload: self.retained,
+            },
+        )
+    }
+
+    fn bytes(&self) -> usize {
+        self.retained.as_ref().map_or(0, Payload::len)
+    }
+}
+
+/// What a stream in progress will turn into once its last part is sent.
+enum Closing {
+    Function(Arc<Function>),
+    /// The stream has its payload.
+    Task {
+        task: Task,
+        serial: u64,
+    },
+}
+
+/// The task that was being streamed, whole again; else what was.
+fn unstreamed((stream, closing): (Stream, Closing)) -> Result<Task, Arc<Function>> {
+    match closing {
+        Closing::Function(function) => Err(function),
+        Closing::Task { mut task, .. } => {
+            if let Cargo::Own(payload) = stream.into_cargo() {
+                task.payload = payload;
+            }
+            Ok(task)
+        }
+    }
+}
+
+/// What a worker said since it was last asked.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// Tasks with their outcome.
+    pub(super) settled: Vec<(Arc<dyn Job>, u64, Outcome)>,
+    /// It became ready.
+    pub(super) ready: bool,
+    /// Why it could not be initialised.
+    pub(super) last_words: Option<Reply>,
+    /// What is left of those tasks.
+    pub(super) spent: Vec<Spent>,
+    /// Anything at all was heard.
+    pub(super) anything: bool,
+}
+
+pub(super) struct Worker {
+    pub(super) number: u64,
+    pub(super) child: Arc<Child>,
+    tasks: TaskWriter,
+    results: ResultReader,
+    lender: Option<Lender>,
+    borrower: Option<Borrower>,
+    /// Dropped before `bell`, as it must be.
+    _not_for_children: Registration,
+    bell: EventFd,
+    handed: VecDeque<Handed>,
+    known: HashSet<u32>,
+    to_forget: Vec<u32>,
+    outgoing: Option<(Stream, Closing)>,
+    assembly: Assembly,
+    /// Smoothed nanoseconds a task; 0 while nothing is known.
+    pace_ns: u64,
+    /// How many more tasks it may be given.
+    tasks_left: Option<u64>,
+    pub(super) ready: bool,
+    pub(super) stopped: bool,
+    unpublished: bool,
+    result_bytes: usize,
+    bytes_held: usize,
+    /// To be dropped without the floor's lock, when the worker is next listened to.
+    spent: Vec<Spent>,
+}
+
+/// What belongs to one worker in the parent's memory.
+pub(super) struct Equipment {
+    pub(super) mailbox: ParentEnd,
+    pub(super) result_bytes: usize,
+    pub(super) lender: Option<Lender>,
+    pub(super) borrower: Option<Borrower>,
+    /// Keeps the bell from forked children.
+    pub(super) not_for_children: Registration,
+    pub(super) bell: EventFd,
+}
+
+impl Worker {
+    pub(super) fn new(
+        number: u64,
+        child: Arc<Child>,
+        equipment: Equipment,
+        max_tasks: Option<u64>,
+    ) -> Self {
+        let Equipment {
+            mailbox: ParentEnd { tasks, results },
+            result_bytes,
+            lender,
+            borrower,
+            not_for_children,
+            bell,
+        } = equipment;
+        Self {
+            number,
+            child,
+            tasks,
+            results,
+            lender,
+            borrower,
+            _not_for_children: not_for_children,
+            bell,
+            handed: VecDeque::new(),
+            known: HashSet::new(),
+            to_forget: Vec::new(),
+            outgoing: None,
+            assembly: Assembly::default(),
+            pace_ns: 0,
+            tasks_left: max_tasks,
+            ready: false,
+            stopped: false,
+            unpublished: false,
+            result_bytes,
+            bytes_held: 0,
+            spent: Vec::new(),
+        }
+    }
+
+    /// Tasks in its mailbox, the running one included.
+    pub(super) fn load(&self) -> usize {
+        self.handed.len() + usize::from(self.outgoing.is_some())
+    }
+
+    /// Bytes of large payloads that it holds.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.bytes_held
+    }
+
+    /// Lets go of every task, begun or not, for a pool that is over.
+    pub(super) fn abandon(&mut self, litter: &mut Vec<Spent>) -> Vec<(Arc<dyn Job>, u64, Spent)> {
+        self.bytes_held = 0;
+        litter.append(&mut self.spent);
+        let streaming = match self.outgoing.take().map(unstreamed) {
+            Some(Ok(task)) => Some((Arc::clone(&task.job), task.index, task.into())),
+            Some(Err(function)) => {
+                litter.push(function.into());
+                None
+            }
+            None => None,
+        };
+        self.handed
+            .drain(..)
+            .map(Handed::part)
+            .chain(streaming)
+            .collect()
+    }
+
+    /// Smoothed nanoseconds a task takes here; 0 while nothing is known.
+    pub(super) fn pace_ns(&self) -> u64 {
+        self.pace_ns
+    }
+
+    /// How many answers it will probably give within `ns`; at least 1.
+    pub(super) fn answers_within(&self, ns: u64) -> u64 {
+        match self.pace_ns {
+            0 => 1,
+            pace => (ns / pace).clamp(1, self.handed.len().max(1) as u64),
+        }
+    }
+
+    /// Whether it may be given a task at all.
+    pub(super) fn takes_tasks(&self) -> bool {
+        !self.stopped && self.outgoing.is_none() && self.tasks_left != Some(0)
+    }
+
+    /// Whether it has done all the tasks that it was allowed.
+    pub(super) fn is_spent(&self) -> bool {
+        self.tasks_left == Some(0) && self.handed.is_empty() && !self.stopped
+    }
+
+    /// Puts a task into the mailbox, not yet visible to the worker (see `publish`).
+    /// Gives the task back when there is no room for it now.
+    pub(super) fn hand(&mut self, task: Task, serial: u64) -> Result<(), Task> {
+        if !self.takes_tasks() {
+            return Err(task);
+        }
+        self.send_forgets();
+        if let Some(function) = &task.function
+            && !self.known.contains(&function.id)
+        {
+            let function = Arc::clone(function);
+            if !self.define(function) {
+                return Err(task);
+            }
+        }
+        if let Some(left) = &mut self.tasks_left {
+            *left -= 1;
+        }
+        let Some(packed) = wire::pack(
+            &task.payload,
+            self.lender.as_mut(),
+            self.tasks.max_payload(),
+        ) else {
+            let mut task = task;
+            let stream = Stream::new(Cargo::Own(std::mem::take(&mut task.payload)));
+            self.outgoing = Some((stream, Closing::Task { task, serial }));
+            self.advance_stream();
+            return Ok(());
+        };
+        let head = Head {
+            kind: to_worker::TASK,
+            flags: wire::mark(task.mode) | packed.flags,
+            tag: task.function.as_ref().map_or(0, |function| function.id),
+            id: serial,
+            extra: 0,
+        };
+        let inline: &[u8] = if packed.inline {
+            &task.payload.bytes
+        } else {
+            &[]
+        };
+        match self.tasks.push(head, &[&packed.table, inline]) {
+            Ok(ticket) => {
+                let retained = (packed.flags != 0).then_some(task.payload);
+                self.unpublished = true;
+                self.enlist(Handed {
+                    job: task.job,
+                    index: task.index,
+                    serial,
+                    mode: task.mode,
+                    function: task.function,
+                    ticket,
+                    loans: packed.loans,
+                    retained,
+                    streamed: false,
+                });
+                Ok(())
+            }
+            Err(_full) => {
+                self.reclaim(packed.loans);
+                if let Some(left) = &mut self.tasks_left {
+                    *left += 1;
+                }
+                Err(task)
+            }
+        }
+    }
+
+    fn enlist(&mut self, handed: Handed) {
+        self.bytes_held += handed.bytes();
+        self.handed.push_back(handed);
+    }
+
+    fn reclaim(&mut self, loans: Vec<Descriptor>) {
+        if let Some(lender) = &mut self.lender {
+            loans
+                .into_iter()
+                .for_each(|descriptor| wire::drop_loan(lender, descriptor));
+        }
+    }
+
+    /// Sends a function ahead of its first task. `false`: not yet, there is no room.
+    fn define(&mut self, function: Arc<Function>) -> bool {
+        let Some(packed) = wire::pack(
+            &function.payload,
+            self.lender.as_mut(),
+            self.tasks.max_payload(),
+        ) else {
+            self.outgoing = Some((
+                Stream::new(Cargo::Published(Arc::clone(&function))),
+                Closing::Function(function),
+            ));
+            self.advance_stream();
+            return self.outgoing.is_none();
+        };
+        let head = Head {
+            kind: to_worker::DEFINE,
+            flags: packed.flags,
+            tag: function.id,
+            id: 0,
+            extra: 0,
+        };
+        let inline: &[u8] = if packed.inline {
+            &function.payload.bytes
+        } else {
+            &[]
+        };
+        if self.tasks.push(head, &[&packed.table, inline]).is_err() {
+            self.reclaim(packed.loans);
+            return false;
+        }
+        self.unpublished = true;
+        self.known.insert(function.id);
+        true
+    }
+
+    /// Remembers that a function is not needed any more.
+    pub(super) fn forget(&mut self, id: u32) {
+        if self.known.remove(&id) {
+            self.to_forget.push(id);
+        }
+    }
+
+    fn send_forgets(&mut self) {
+        while let Some(&id) = self.to_forget.last() {
+            let head = Head {
+                kind: to_worker::FORGET,
+                flags: 0,
+                tag: id,
+                id: 0,
+                extra: 0,
+            };
+            if self.tasks.push(head, &[]).is_err() {
+                return;
+            }
+            self.unpublished = true;
+            self.to_forget.pop();
+        }
+    }
+
+    /// Sends what fits of a stream in progress, and its closing frame after the last part.
+    pub(super) fn advance_stream(&mut self) {
+        while let Some((stream, closing)) = &mut self.outgoing {
+            if !stream.is_done() {
+                // A part is only cut once it is known to fit.
+                let room = self.tasks.room();
+                if room < LEAST_PART {
+                    return;
+                }
+                if let Some((head, bytes)) = stream.next_part(to_worker::PART, room) {
+                    let pushed = self.tasks.push(head, &[bytes]);
+                    debug_assert!(pushed.is_ok(), "room() promised {room} bytes");
+                    self.unpublished = true;
+                }
+                continue;
+            }
+            let (flags, content) = stream.closing();
+            let head = match closing {
+                Closing::Function(function) => Head {
+                    kind: to_worker::DEFINE,
+                    flags,
+                    tag: function.id,
+                    id: 0,
+                    extra: 0,
+                },
+                Closing::Task { task, serial } => Head {
+                    kind: to_worker::TASK,
+                    flags: wire::mark(task.mode) | flags,
+                    tag: task.function.as_ref().map_or(0, |function| function.id),
+                    id: *serial,
+                    extra: 0,
+                },
+            };
+            let Ok(ticket) = self.tasks.push(head, &[&content]) else {
+                return;
+            };
+            self.unpublished = true;
+            match self.outgoing.take().map(unstreamed) {
+                Some(Err(function)) => {
+                    self.known.insert(function.id);
+                    // Perhaps nobody else needs it any more.
+                    self.spent.push(function.into());
+                }
+                Some(Ok(task)) => self.enlist(Handed {
+                    job: task.job,
+                    index: task.index,
+                    serial: head.id,
+                    mode: task.mode,
+                    function: task.function,
+                    ticket,
+                    loans: Vec::new(),
+                    retained: Some(task.payload),
+                    streamed: true,
+                }),
+                None => {}
+            }
+        }
+    }
+
+    /// Tells the worker to leave once it has done what it was handed. `false`: no room yet.
+    pub(super) fn stop(&mut self) -> bool {
+        if !self.stopped && self.outgoing.is_none() {
+            let head = Head {
+                kind: to_worker::STOP,
+                flags: 0,
+                tag: 0,
+                id: 0,
+                extra: 0,
+            };
+            self.stopped = self.tasks.push(head, &[]).is_ok();
+            self.unpublished |= self.stopped;
+        }
+        self.stopped
+    }
+
+    /// Makes what was pushed visible, and wakes the worker if it sleeps.
+    pub(super) fn publish(&mut self, may_spin: bool) {
+        if std::mem::take(&mut self.unpublished) {
+            self.tasks.hint(u32::from(may_spin));
+            if self.tasks.publish() {
+                // A bell that cannot be rung is a closed one: its worker's death is told by its sentinel.
+                let _ = self.bell.ring();
+            }
+        }
+    }
+
+    /// Whether it has said something that was not heard yet.
+    pub(super) fn has_news(&self) -> bool {
+        self.results.has_next()
+    }
+
+    /// Asks to be woken once the worker has answered `after` more times.
+    pub(super) fn arm(&self, after: u64) {
+        self.results.arm(self.results.received() + after);
+    }
+
+    pub(super) fn disarm(&self) {
+        self.results.disarm();
+    }
+
+    /// Takes in everything it has said.
+    pub(super) fn listen(&mut self, heard: &mut Heard) -> Result<(), Garbled> {
+        heard.spent.append(&mut self.spent);
+        let mut drained = 0;
+        while let Some(frame) = self.results.next()? {
+            heard.anything = true;
+            let (head, content) = (frame.head, frame.payload);
+            drained += 64 + content.len();
+            match head.kind {
+                to_parent::READY => {
+                    self.ready = true;
+                    heard.ready = true;
+                }
+                to_parent::PART => self.assembly.part(&head, content)?,
+                kind @ (to_parent::RESULT | to_parent::FAILED) => {
+                    let (bytes, buffers) =
+                        self.assembly
+                            .unpack(head.flags, content, self.borrower.as_ref())?;
+                    let raised = head.flags & wire::RAISED != 0;
+                    let reply = Reply {
+                        raised,
+                        mode: wire::mode(head.flags),
+                        bytes,
+                        buffers,
+                    };
+                    if kind == to_parent::FAILED {
+                        heard.last_words = Some(reply);
+                        continue;
+                    }
+                    let expected = self.handed.front().map(|handed| handed.serial);
+                    if expected != Some(head.id) {
+                        return Err(Garbled::Stranger(head.id));
+                    }
+                    if let Some(handed) = self.handed.pop_front() {
+                        self.bytes_held -= handed.bytes();
+                        self.pace_ns = match self.pace_ns {
+                            0 => head.extra.max(1),
+                            pace => (pace - pace / 4).saturating_add(head.extra / 4).max(1),
+                        };
+                        let (job, index, spent) = handed.part();
+                        heard.settled.push((job, index, Outcome::Replied(reply)));
+                        heard.spent.push(spent);
+                    }
+                }
+                kind => return Err(Garbled::Kind(kind)),
+            }
+        }
+        if drained > 0 {
+            if self.outgoing.is_some() {
+                self.advance_stream();
+            }
+            if let Some(lender) = &mut self.lender {
+                lender.sweep();
+            }
+        }
+        // Only a worker that sleeps for want of room needs to be told of it, and its ring was well filled.
+        if drained > self.result_bytes / 4 && self.tasks.wake_needed() {
+            let _ = self.bell.ring();
+        }
+        Ok(())
+    }
+
+    /// Takes the youngest task back that the worker has not begun, if there is one.
+    pub(super) fn take_back(&mut self) -> Option<Task> {
+        let last = self.handed.back()?;
+        if last.streamed || !self.tasks.revoke(last.ticket) {
+            return None;
+        }
+        let handed = self.handed.pop_back()?;
+        self.bytes_held -= handed.bytes();
+        self.restore(handed)
+    }
+
+    /// Takes back every task of `job` that was not begun.
+    pub(super) fn take_back_job(&mut self, job: &Arc<dyn Job>) -> Vec<(u64, Spent)> {
+        let mut taken = Vec::new();
+        let mut kept = VecDeque::with_capacity(self.handed.len());
+        for handed in std::mem::take(&mut self.handed) {
+            if Arc::ptr_eq(&handed.job, job) && !handed.streamed && self.tasks.revoke(handed.ticket)
+            {
+                self.bytes_held -= handed.bytes();
+                let mut handed = handed;
+                self.reclaim(std::mem::take(&mut handed.loans));
+                let (_, index, spent) = handed.part();
+                taken.push((index, spent));
+                if let Some(left) = &mut self.tasks_left {
+                    *left += 1;
+                }
+            } else {
+                kept.push_back(handed);
+            }
+        }
+        self.handed = kept;
+        taken
+    }
+
+    fn restore(&mut self, handed: Handed) -> Option<Task> {
+        let payload = match handed.retained {
+            Some(payload) => payload,
+            None => Payload::new(self.tasks.read_back(handed.ticket)?.1),
+        };
+        self.reclaim(handed.loans);
+        if let Some(left) = &mut self.tasks_left {
+            *left += 1;
+        }
+        Some(Task {
+            job: handed.job,
+            index: handed.index,
+            function: handed.function,
+            mode: handed.mode,
+            payload,
+        })
+    }
+
+    /// Settles the affairs of a worker that is known to be dead, after a last `listen`:
+    /// the task that it was running, and those that it had not begun.
+    pub(super) fn bury(mut self) -> Remains {
+        let mut remains = Remains {
+            running: Vec::new(),
+            queued: Vec::new(),
+            spent: Vec::new(),
+        };
+        for handed in std::mem::take(&mut self.handed) {
+            if self.tasks.was_taken(handed.ticket) {
+                let (job, index, spent) = handed.part();
+                remains.running.push((job, index));
+                remains.spent.push(spent);
+            } else {
+                let (job, index) = (Arc::clone(&handed.job), handed.index);
+                match self.restore(handed) {
+                    Some(task) => remains.queued.push(task),
+                    None => remains.running.push((job, index)),
+                }
+            }
+        }
+        match self.outgoing.take().map(unstreamed) {
+            Some(Ok(task)) => remains.queued.push(task),
+            Some(Err(function)) => remains.spent.push(function.into()),
+            None => {}
+        }
+        remains.spent.append(&mut self.spent);
+        remains
+    }
+}
+
+/// The unfinished tasks of a dead worker.
+pub(super) struct Remains {
+    /// Begun, and lost with it.
+    pub(super) running: Vec<(Arc<dyn Job>, u64)>,
+    /// Never begun: unharmed, in order.
+    pub(super) queued: Vec<Task>,
+    /// What is left of those that were begun.
+    pub(super) spent: Vec<Spent>,
+}

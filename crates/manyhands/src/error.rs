@@ -1,0 +1,199 @@
+//! What can go wrong, in one enum: every message says what failed, on what, and what to do.
+//!
+//! Always: a child's panic and a child's death are values here, never a panic of the parent.
+
+use std::fmt;
+use std::io;
+
+use manyhands_os::death::ExitStatus;
+
+/// The error of everything in this crate.
+///
+/// ```
+/// use manyhands::{Error, Process};
+///
+/// fn divide((a, b): (u32, u32)) -> u32 {
+///     a / b
+/// }
+///
+/// fn main() -> Result<(), Error> {
+///     manyhands::init();
+///     match Process::spawn(divide, (1, 0))?.join() {
+///         Ok(quotient) => println!("{quotient}"),
+///         Err(Error::Panicked(panic)) => println!("the child panicked: {}", panic.message),
+///         Err(Error::Died(death)) => println!("the child is gone: {}", death.status),
+///         Err(other) => return Err(other),
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// [`init`](crate::init) has not run in this process.
+    #[error(
+        "this program has not called manyhands::init(): call it first in main, before anything \
+         else; a process that manyhands starts enters the program there (in tests, use a \
+         harness with a main of its own: `harness = false`)"
+    )]
+    NotPrepared,
+
+    /// The function cannot be named to another process.
+    #[error("the function {function} cannot be run in another process: {reason}")]
+    Function {
+        /// Its type, as the compiler calls it.
+        function: &'static str,
+        /// Why not, and what to do.
+        reason: String,
+    },
+
+    /// A value could not be encoded to be sent.
+    #[error(
+        "could not encode {what} of type {type_name}: {reason}; its Serialize implementation \
+         has to work with a compact binary format (sequences and maps of known length)"
+    )]
+    Encode {
+        /// Which value: "the argument", "the result".
+        what: &'static str,
+        /// The type of the value.
+        type_name: String,
+        /// What the encoder said.
+        reason: String,
+    },
+
+    /// A value came, but could not be decoded.
+    #[error(
+        "could not decode {what} of type {type_name}: {reason}; its Deserialize implementation \
+         has to read what Serialize wrote, without asking the format for the type \
+         (untagged enums and serde_json::Value do ask)"
+    )]
+    Decode {
+        /// Which value: "the argument", "the result".
+        what: &'static str,
+        /// The type of the value.
+        type_name: String,
+        /// What the decoder said.
+        reason: String,
+    },
+
+    /// The function panicked in the child.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+
+    /// The child ended before it had sent the function's result.
+    #[error(transparent)]
+    Died(#[from] Died),
+
+    /// The child refused to run what it was asked to.
+    #[error("the child process {pid} refused the call: {reason}")]
+    Refused {
+        /// The process id of the child.
+        pid: i32,
+        /// Why.
+        reason: String,
+    },
+
+    /// The result was taken by an earlier call.
+    #[error("the result was taken already: an earlier try_join, try_wait or the like returned it")]
+    Taken,
+
+    /// A pool was to be built that could not do anything.
+    #[error("a pool needs at least one worker, and a worker at least one task: 0 was asked for")]
+    NoWorkers,
+
+    /// The pool belongs to the process that this one was forked from.
+    #[error("this pool belongs to the parent process: build one of your own in the forked child")]
+    Forked,
+
+    /// The pool takes no tasks any more.
+    #[error("the pool is closed: it takes no more tasks; build another one")]
+    Closed,
+
+    /// The pool was terminated before the task was done.
+    #[error("the pool was terminated before the task was done")]
+    Terminated,
+
+    /// The pool's workers do not live long enough to take a task.
+    #[error("the pool is broken and takes no more tasks: {reason}")]
+    Broken {
+        /// What happened to them.
+        reason: String,
+    },
+
+    /// The system refused something.
+    #[error("could not {action}: {source}")]
+    System {
+        /// What was to be done.
+        action: String,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Says what was to be done when the kernel refused.
+    pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::System { action, source }
+    }
+}
+
+/// A panic of the function, as the child reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Panicked {
+    /// The panic's message; empty if its payload was not text.
+    pub message: String,
+    /// Where it happened: `src/main.rs:3:5`. `None` if the function replaced the panic hook.
+    pub location: Option<String>,
+    /// The process in which it happened.
+    pub pid: i32,
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the function panicked in process {}", self.pid)?;
+        if let Some(location) = &self.location {
+            write!(f, ", {location}")?;
+        }
+        match self.message.as_str() {
+            "" => f.write_str(": (a panic without a message)"),
+            message => write!(f, ": {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// The death of a child that owed a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Died {
+    /// The process id that it had.
+    pub pid: i32,
+    /// How it ended.
+    pub status: ExitStatus,
+}
+
+impl fmt::Display for Died {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the child process {} died before the function returned: {}",
+            self.pid, self.status
+        )?;
+        match self.status {
+            ExitStatus::Exited(0) => f.write_str(
+                " (it ran to an orderly end: the function called std::process::exit, or main \
+                 ends without calling manyhands::init() first)",
+            ),
+            // SIGKILL, by its number on every Linux.
+            ExitStatus::Signaled(9) => {
+                f.write_str(" (killed; perhaps by the kernel, because memory ran out)")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Died {}

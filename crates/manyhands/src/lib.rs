@@ -1,0 +1,56 @@
+//! Multiprocessing that survives the death of a worker: functions run in processes of their
+//! own, by one or by pools of many, and results, panics and deaths come back as values.
+//!
+//! ```
+//! use manyhands::Process;
+//!
+//! fn square(x: u64) -> u64 {
+//!     x * x
+//! }
+//!
+//! fn main() -> Result<(), manyhands::Error> {
+//!     manyhands::init(); // first in main: a child enters here and never returns
+//!     let child = Process::spawn(square, 42)?;
+//!     println!("{}", child.join()?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A pool keeps its workers, and goes on when one of them panics or is killed:
+//!
+//! ```
+//! use manyhands::Pool;
+//!
+//! fn main() -> Result<(), manyhands::Error> {
+//!     manyhands::init();
+//!     let pool = Pool::new()?; // a worker for each processor
+//!     let lengths = pool.map(|word: String| word.len(), ["many", "hands"].map(String::from))?;
+//!     assert_eq!(lengths, [4, 5]);
+//!     let task = pool.submit(|x: u64| x * x, 7)?;
+//!     assert_eq!(task.wait()?, 49);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A child is the same program, started again, so nothing is inherited by accident. Functions
+//! are plain `fn`s (a closure that captures is refused by the compiler: pass what it needs as
+//! the argument); arguments and results are anything that [serde](https://serde.rs) can take
+//! apart and put together.
+//!
+//! Linux, x86-64 and AArch64.
+#![forbid(unsafe_code)]
+
+pub mod engine;
+mod entry;
+mod error;
+mod init;
+mod letter;
+mod pool;
+mod process;
+mod typed;
+
+pub use error::{Died, Error, Panicked};
+pub use init::init;
+pub use manyhands_os::death::ExitStatus;
+pub use pool::{Pool, PoolBuilder, Task};
+pub use process::{Process, ProcessBuilder};

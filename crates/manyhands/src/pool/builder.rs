@@ -1,0 +1,131 @@
+//! Settings of a pool, and its start.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use manyhands_os::cpu;
+
+use super::Pool;
+use super::serve::Reexec;
+use crate::engine::{Config, Crew};
+use crate::error::Error;
+use crate::{init, typed};
+
+/// Settings for a [`Pool`], made by [`Pool::builder`].
+///
+/// ```
+/// use manyhands::Pool;
+/// # fn main() -> Result<(), manyhands::Error> {
+/// # manyhands::init();
+/// let pool = Pool::builder().workers(4).max_tasks_per_worker(1000).name("parser").build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct PoolBuilder {
+    workers: Option<usize>,
+    max_tasks_per_worker: Option<u64>,
+    name: Option<String>,
+    initializer: Option<Result<Vec<u8>, Error>>,
+}
+
+impl PoolBuilder {
+    /// How many workers; otherwise one for each processor that this process may use.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let four = Pool::builder().workers(4);
+    /// ```
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// A worker is replaced by a fresh one after so many tasks; otherwise it is kept.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let replaced_often = Pool::builder().max_tasks_per_worker(100);
+    /// ```
+    #[must_use]
+    pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
+        self.max_tasks_per_worker = Some(tasks);
+        self
+    }
+
+    /// What `ps` and `top` call the workers (the first 15 bytes); otherwise, as this process.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let parsers = Pool::builder().name("parser");
+    /// ```
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Every worker calls `function(argument)` before it takes a task. If that panics, the
+    /// worker ends; if it does so again and again, the pool is [broken](Error::Broken).
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// fn enter(directory: String) {
+    ///     std::env::set_current_dir(directory).unwrap();
+    /// }
+    /// let pool = Pool::builder().initializer(enter, "/tmp".to_owned()).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn initializer<A>(mut self, function: fn(A), argument: A) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+    {
+        let call = typed::name(function).and_then(|name| typed::encode(&name, &argument));
+        self.initializer = Some(call);
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// [`Error::NotPrepared`] if [`init`](crate::init) has not run, [`Error::NoWorkers`] for
+    /// `workers(0)`, [`Error::System`] if the workers cannot be started; [`Error::Encode`] and
+    /// [`Error::Function`] for an initializer that cannot be sent to them.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// let pool = Pool::builder().workers(4).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn build(self) -> Result<Pool, Error> {
+        init::require()?;
+        let workers = self.workers.unwrap_or_else(cpu::available);
+        if workers == 0 || self.max_tasks_per_worker == Some(0) {
+            return Err(Error::NoWorkers);
+        }
+        let config = Config {
+            workers,
+            max_tasks_per_worker: self.max_tasks_per_worker,
+            cores: None,
+        };
+        let launcher = Reexec {
+            title: self.name,
+            initializer: self.initializer.transpose()?,
+        };
+        let crew = Crew::new(config, Box::new(launcher)).map_err(Error::system("build a pool"))?;
+        // From here on a failure ends those workers that did start.
+        let pool = Pool::over(crew);
+        pool.crew
+            .staff()
+            .map_err(Error::system("start the workers of a pool"))?;
+        Ok(pool)
+    }
+}

@@ -1,0 +1,211 @@
+//! One submitted call, and the way to its result.
+//!
+//! Always: the outcome is kept as bytes until somebody asks, and decoded on the thread that
+//! does. A thread that waits works for the pool meanwhile.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use super::{decode, lock, refused, shared};
+use crate::engine::{self, Crew, Function, Job, News, Outcome, Payload, Waited, Wish};
+use crate::error::Error;
+
+/// A call that was handed to a [`Pool`](crate::Pool), as [`Pool::submit`](crate::Pool::submit)
+/// returns it.
+///
+/// ```
+/// use manyhands::Pool;
+/// # fn main() -> Result<(), manyhands::Error> {
+/// # manyhands::init();
+/// let pool = Pool::new()?;
+/// let tasks: Vec<_> = (0..4).map(|n: u64| pool.submit(|n| n + 1, n)).collect::<Result<_, _>>()?;
+/// for task in tasks {
+///     println!("{}", task.wait()?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Task<R> {
+    crew: Arc<Crew>,
+    job: Arc<Single>,
+    result: PhantomData<fn() -> R>,
+}
+
+/// The engine's view of a task: one outcome.
+#[derive(Default)]
+struct Single {
+    done: AtomicBool,
+    outcome: Mutex<Option<Outcome>>,
+}
+
+impl Job for Single {
+    fn settle(&self, _: u64, outcome: Outcome) -> News {
+        *lock(&self.outcome) = Some(outcome);
+        self.done.store(true, Ordering::Release); // pairs with the load in `is_done`
+        News::Look
+    }
+}
+
+impl Single {
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+}
+
+impl<R> Task<R> {
+    pub(super) fn submit(
+        crew: &Arc<Crew>,
+        function: Arc<Function>,
+        payload: Payload,
+    ) -> Result<Self, Error> {
+        let job = Arc::new(Single::default());
+        let task = engine::Task {
+            job: shared(&job),
+            index: 0,
+            function: Some(function),
+            mode: 0,
+            payload,
+        };
+        crew.submit(task).map_err(|refusal| refused(&refusal))?;
+        Ok(Self {
+            crew: Arc::clone(crew),
+            job,
+            result: PhantomData,
+        })
+    }
+
+    /// Whether the call has ended, well or badly: then [`wait`](Task::wait) returns at once.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// let pool = Pool::new()?;
+    /// let task = pool.submit(|x: u64| x * x, 7)?;
+    /// while !task.is_done() {
+    ///     std::thread::yield_now(); // or something more useful
+    /// }
+    /// assert_eq!(task.wait()?, 49);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_done(&self) -> bool {
+        self.job.is_done() || matches!(self.wait_until(Some(Instant::now())), Ok(true))
+    }
+
+    /// Works for the pool until the call has ended; `false` if the deadline comes first.
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<bool, Error> {
+        loop {
+            match self
+                .crew
+                .wait(&|| self.job.is_done(), deadline, None, Wish::Each)
+            {
+                Waited::Reached => return Ok(true),
+                Waited::TimedOut => return Ok(false),
+                Waited::Forked => return Err(Error::Forked),
+                Waited::Pulse => {}
+            }
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Task<R> {
+    /// Waits until the call has ended, and returns what its function returned.
+    ///
+    /// # Errors
+    /// [`Error::Panicked`] with the message of the panic, [`Error::Died`] if the worker died
+    /// that ran it, [`Error::Decode`] and [`Error::Encode`] if argument or result could not be
+    /// translated, [`Error::Terminated`] or [`Error::Broken`] if the pool ended first,
+    /// [`Error::Taken`] if [`try_wait`](Task::try_wait) has returned the result before.
+    ///
+    /// ```
+    /// # use manyhands::{Error, Pool};
+    /// # fn main() -> Result<(), Error> {
+    /// # manyhands::init();
+    /// fn fail(why: String) {
+    ///     panic!("{why}");
+    /// }
+    /// let pool = Pool::new()?;
+    /// let error = pool.submit(fail, "no luck".to_owned())?.wait().unwrap_err();
+    /// assert!(matches!(error, Error::Panicked(panic) if panic.message == "no luck"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait(self) -> Result<R, Error> {
+        self.wait_until(None)?;
+        self.take()
+    }
+
+    /// Returns the result if the call has ended, `None` if it has not.
+    ///
+    /// # Errors
+    /// As [`wait`](Task::wait).
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// let pool = Pool::new()?;
+    /// let mut task = pool.submit(|x: u64| x * x, 7)?;
+    /// let square = loop {
+    ///     match task.try_wait()? {
+    ///         Some(square) => break square,
+    ///         None => std::thread::yield_now(), // or something more useful
+    ///     }
+    /// };
+    /// assert_eq!(square, 49);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_wait(&mut self) -> Result<Option<R>, Error> {
+        if self.is_done() {
+            self.take().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Waits for the result, `timeout` at most; `None` if the call has not ended by then.
+    ///
+    /// # Errors
+    /// As [`wait`](Task::wait).
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// let pool = Pool::new()?;
+    /// let mut task = pool.submit(|x: u64| x * x, 7)?;
+    /// match task.wait_timeout(Duration::from_secs(10))? {
+    ///     Some(square) => println!("{square}"),
+    ///     None => println!("it takes longer than that"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<R>, Error> {
+        match self.wait_until(Instant::now().checked_add(timeout))? {
+            true => self.take().map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn take(&self) -> Result<R, Error> {
+        let outcome = lock(&self.job.outcome).take();
+        decode(&outcome.ok_or(Error::Taken)?)
+    }
+}
+
+impl<R> fmt::Debug for Task<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("done", &self.job.is_done())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! What the compiler says to a program that asks for the impossible.
+//!
+//! Compared are the words that help, not whole messages, which change from compiler to compiler.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::SystemTime;
+
+/// The libraries that this test was linked with, and perhaps older ones: the newest first.
+fn libraries(deps: &std::path::Path) -> Vec<PathBuf> {
+    let mut found: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(deps)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with("libmanyhands-") && name.ends_with(".rlib")
+        })
+        .map(|entry| (entry.metadata().unwrap().modified().unwrap(), entry.path()))
+        .collect();
+    found.sort();
+    found.into_iter().rev().map(|(_, path)| path).collect()
+}
+
+/// What the compiler says to a program of `tests/refused`.
+fn refusal(program: &str) -> String {
+    let deps = std::env::current_exe()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_owned();
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/refused")
+        .join(program);
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    for library in libraries(&deps) {
+        let output = Command::new(&compiler)
+            .args([
+                "--edition",
+                "2024",
+                "--crate-type",
+                "bin",
+                "--emit",
+                "metadata",
+            ])
+            .arg("--out-dir")
+            .arg(env!("CARGO_TARGET_TMPDIR"))
+            .arg("-L")
+            .arg(format!("dependency={}", deps.display()))
+            .arg("--extern")
+            .arg(format!("manyhands={}", library.display()))
+            .arg(source.as_os_str())
+            .output()
+            .expect("the compiler runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // E0460 and its like: this library was built against others than those that are there.
+        let stale = ["E0460", "E0461", "E0462", "E0463", "E0464", "E0514"];
+        if stale.iter().any(|code| said.contains(code)) {
+            continue;
+        }
+        assert!(!output.status.success(), "{program} was compiled");
+        return said;
+    }
+    panic!("no library of manyhands in {} can be used", deps.display());
+}
+
+fn says(program: &str, words: &[&str]) {
+    let said = refusal(program);
+    for words in words {
+        assert!(
+            said.contains(words),
+            "{program}: {words:?} is missing in\n{said}"
+        );
+    }
+}
+
+#[test]
+fn a_closure_that_captures_is_refused_with_the_reason() {
+    says(
+        "a_closure_that_captures.rs",
+        &[
+            "error[E0308]",
+            "closures can only be coerced to `fn` types if they do not capture any variables",
+            "`factor` captured here",
+        ],
+    );
+    says(
+        "a_closure_that_captures_for_a_pool.rs",
+        &["closures can only be coerced to `fn` types if they do not capture any variables"],
+    );
+}
+
+#[test]
+fn an_argument_that_borrows_is_refused() {
+    says(
+        "an_argument_that_borrows.rs",
+        &["error", "Deserialize", "not general enough"],
+    );
+}
+
+#[test]
+fn what_serde_does_not_know_is_refused_by_name() {
+    says(
+        "what_serde_does_not_know.rs",
+        &[
+            "error[E0277]",
+            "the trait bound `Handle: serde::Serialize` is not satisfied",
+            "required by a bound in `Process::<R>::spawn`",
+        ],
+    );
+}
