@@ -1,0 +1,263 @@
+//! Pickling, with a pickler that is kept.
+//!
+//! Values are written by CPython's own C pickler, protocol 5, straight into a buffer of
+//! ours; large buffers stay out of band. What users registered, with `copyreg` or with
+//! `reduction.ForkingPickler.register`, counts, however late it was registered.
+//! Always: an encoder is used by one call at a time. A `__reduce__` that pickles again
+//! (or uses the pool) takes another one, so there is no state to confuse.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use manyhands::engine::{Payload, Received, SharedBuffer};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::{IntoPyObjectExt, intern};
+
+use crate::buffer::Buffer;
+
+/// Buffers shorter than this are pickled in band: that is as fast, and leaves no view
+/// that would pin a block of the arena.
+const OUT_OF_BAND: usize = 128 << 10;
+/// What a kept encoder may hold on to between two uses.
+const KEEP: usize = 64 << 10;
+
+/// Where the pickler writes: the `write` method of a file, and the buffer callback.
+#[pyclass(frozen, module = "manyhands._engine")]
+struct Sink {
+    bytes: Mutex<Vec<u8>>,
+    buffers: Mutex<Vec<SharedBuffer>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sink {
+    fn append(&self, data: &[u8]) -> PyResult<usize> {
+        let mut bytes = locked(&self.bytes);
+        bytes
+            .try_reserve(data.len())
+            .or_else(|_| bytes.try_reserve_exact(data.len()))
+            .map_err(|_| {
+                PyMemoryError::new_err(format!("no memory for a pickle of {} bytes", data.len()))
+            })?;
+        bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+}
+
+#[pymethods]
+impl Sink {
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            return self.append(bytes.as_bytes());
+        }
+        let held = Held::raw(data)?;
+        self.append(&held)
+    }
+
+    /// Takes a large contiguous buffer out of band; leaves any other in the pickle.
+    fn keep(&self, buffer: &Bound<'_, PyAny>) -> bool {
+        let raw = buffer.call_method0(intern!(buffer.py(), "raw"));
+        match raw.and_then(|raw| PyBuffer::<u8>::get(&raw)) {
+            Ok(view) if view.len_bytes() >= OUT_OF_BAND => {
+                locked(&self.buffers).push(Arc::new(Held(view)));
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A buffer of Python's, kept while its bytes are on their way.
+pub(crate) struct Held(pub(crate) PyBuffer<u8>);
+
+impl Held {
+    /// The bytes of what a pickler writes: bytes, or a contiguous buffer of whatever items.
+    pub(crate) fn raw(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(view) = PyBuffer::get(data) {
+            return Ok(Self(view));
+        }
+        let py = data.py();
+        let buffer = py
+            .import("_pickle")?
+            .getattr("PickleBuffer")?
+            .call1((data,))?;
+        Ok(Self(PyBuffer::get(&buffer.call_method0("raw")?)?))
+    }
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        if self.0.len_bytes() == 0 {
+            return &[];
+        }
+        // SAFETY: `self.0` holds the exporter's buffer, which stays where it is and as long as
+        // it is for that time; `raw()` and `PyBuffer<u8>` guarantee contiguous bytes. The user may
+        // write to it meanwhile, as with any buffer handed to C: the bytes are only copied.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.0.len_bytes()) }
+    }
+}
+
+struct Encoder {
+    sink: Py<Sink>,
+    pickler: Py<PyAny>,
+    dump: Py<PyAny>,
+    clear_memo: Py<PyAny>,
+    /// How many reducers there were when the table was made.
+    reducers: (usize, usize),
+}
+
+struct Tables {
+    copyreg: Py<PyDict>,
+    extra: Py<PyDict>,
+    pickler: Py<PyAny>,
+    loads: Py<PyAny>,
+}
+
+static TABLES: PyOnceLock<Tables> = PyOnceLock::new();
+static SPARE: Mutex<Vec<Encoder>> = Mutex::new(Vec::new());
+
+fn tables(py: Python<'_>) -> PyResult<&Tables> {
+    TABLES.get_or_try_init(py, || {
+        let pickle = py.import("_pickle")?;
+        let copyreg = py
+            .import("copyreg")?
+            .getattr("dispatch_table")?
+            .cast_into::<PyDict>()?;
+        let forking = py
+            .import("manyhands.reduction")?
+            .getattr("ForkingPickler")?;
+        Ok(Tables {
+            copyreg: copyreg.unbind(),
+            extra: forking
+                .getattr("_extra_reducers")?
+                .cast_into::<PyDict>()?
+                .unbind(),
+            pickler: pickle.getattr("Pickler")?.unbind(),
+            loads: pickle.getattr("loads")?.unbind(),
+        })
+    })
+}
+
+impl Encoder {
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let tables = tables(py)?;
+        let sink = Bound::new(
+            py,
+            Sink {
+                bytes: Mutex::default(),
+                buffers: Mutex::default(),
+            },
+        )?;
+        let options = PyDict::new(py);
+        options.set_item("buffer_callback", sink.getattr("keep")?)?;
+        let pickler = tables.pickler.bind(py).call((&sink, 5), Some(&options))?;
+        let mut encoder = Self {
+            dump: pickler.getattr("dump")?.unbind(),
+            clear_memo: pickler.getattr("clear_memo")?.unbind(),
+            sink: sink.unbind(),
+            pickler: pickler.unbind(),
+            reducers: (usize::MAX, usize::MAX),
+        };
+        encoder.refresh(py, tables)?;
+        Ok(encoder)
+    }
+
+    /// Looks whether reducers were registered since the table was made.
+    fn refresh(&mut self, py: Python<'_>, tables: &Tables) -> PyResult<()> {
+        let now = (tables.copyreg.bind(py).len(), tables.extra.bind(py).len());
+        if now != self.reducers {
+            let table = tables.copyreg.bind(py).copy()?;
+            table.update(tables.extra.bind(py).as_mapping())?;
+            self.pickler.bind(py).setattr("dispatch_table", table)?;
+            self.reducers = now;
+        }
+        Ok(())
+    }
+}
+
+/// Pickles `value`. The error is the pickler's own.
+pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payload> {
+    let spare = locked(&SPARE).pop();
+    let encoder = match spare {
+        Some(mut encoder) => {
+            encoder.refresh(py, tables(py)?)?;
+            encoder
+        }
+        None => Encoder::new(py)?,
+    };
+    // An encoder whose dump failed is thrown away with whatever it has memoised.
+    crate::fast::call1(encoder.dump.bind(py), value)?;
+    crate::fast::call0(encoder.clear_memo.bind(py))?;
+    let sink = encoder.sink.get();
+    let mut bytes = locked(&sink.bytes);
+    let payload = Payload {
+        bytes: if bytes.len() <= KEEP {
+            let copy = bytes.to_vec();
+            bytes.clear();
+            copy
+        } else {
+            std::mem::take(&mut *bytes)
+        },
+        buffers: std::mem::take(&mut *locked(&sink.buffers)),
+    };
+    drop(bytes);
+    let mut spare = locked(&SPARE);
+    if spare.len() < 8 {
+        spare.push(encoder);
+    }
+    Ok(payload)
+}
+
+/// Unpickles what `encode` made on the other side.
+pub(crate) fn decode<'py>(
+    py: Python<'py>,
+    bytes: Received,
+    buffers: Vec<Received>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let loads = tables(py)?.loads.bind(py);
+    let missing = |piece: &Received| match piece {
+        Received::Missing(len) => Some(*len),
+        _ => None,
+    };
+    if let Some(len) = std::iter::once(&bytes).chain(&buffers).find_map(missing) {
+        return Err(PyMemoryError::new_err(format!(
+            "no memory for {len} bytes that came from another process"
+        )));
+    }
+    let data = match bytes {
+        Received::Copied(bytes) if bytes.len() <= KEEP => PyBytes::new(py, &bytes).into_any(),
+        large => Buffer::new(large).into_bound_py_any(py)?,
+    };
+    if buffers.is_empty() {
+        return crate::fast::call1(loads, &data);
+    }
+    let views = PyList::empty(py);
+    for buffer in buffers {
+        views.append(Buffer::new(buffer))?;
+    }
+    let options = PyDict::new(py);
+    options.set_item("buffers", views)?;
+    loads.call((data,), Some(&options))
+}
+
+/// Pickles `value` as a task's argument is pickled (for tests and tools).
+#[pyfunction]
+fn dumps<'py>(
+    py: Python<'py>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyBytes>, usize)> {
+    let payload = encode(py, value)?;
+    Ok((PyBytes::new(py, &payload.bytes), payload.buffers.len()))
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(dumps, m)?)
+}

@@ -1,0 +1,146 @@
+//! What connections do with their descriptor: send a message, receive one, look whether there is one.
+//!
+//! Always: other threads run while a call waits, and Python's signal handlers do: what one raises ends the
+//! wait. A length from the other end is bounded before it is believed (`manyhands_os::frame`).
+//! Not here: `Connection` itself, listeners, authentication (`manyhands.connection`).
+
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use manyhands_os::frame::{Failure, Receiving, Sending};
+use manyhands_os::poll;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::codec::Held;
+use crate::fds::{borrowed, duration, os_error, wait_with_signals};
+use crate::message;
+
+pub(crate) fn one(fd: &[RawFd; 1]) -> PyResult<BorrowedFd<'_>> {
+    Ok(borrowed(fd)?[0])
+}
+
+/// Goes on with a transfer that signals interrupt, running their handlers.
+pub(crate) fn through_signals<T: Send>(
+    py: Python<'_>,
+    mut advance: impl FnMut() -> Result<T, Failure> + Send,
+) -> PyResult<T> {
+    loop {
+        match py.detach(&mut advance) {
+            Err(Failure::System(e)) if e.kind() == io::ErrorKind::Interrupted => {
+                py.check_signals()?
+            }
+            answer => return answer.map_err(|failure| raised(&failure)),
+        }
+    }
+}
+
+/// The standard library's exception for a message that did not arrive.
+pub(crate) fn raised(failure: &Failure) -> PyErr {
+    match failure {
+        Failure::End => PyEOFError::new_err(()),
+        Failure::Cut => PyOSError::new_err("got end of file during message"),
+        Failure::Length(_) => PyOSError::new_err("bad message length"),
+        Failure::System(e)
+            if e.kind() == io::ErrorKind::OutOfMemory && e.raw_os_error().is_none() =>
+        {
+            PyMemoryError::new_err("no memory for the message that is arriving")
+        }
+        Failure::System(e) => os_error(e),
+    }
+}
+
+/// Sends `data[start:stop]` as one message; returns when the kernel has all of it.
+///
+/// data -- bytes, or another object with contiguous bytes
+#[pyfunction]
+fn send_message(
+    py: Python<'_>,
+    fd: RawFd,
+    data: &Bound<'_, PyAny>,
+    start: usize,
+    stop: usize,
+) -> PyResult<()> {
+    let held;
+    let bytes = match data.cast::<PyBytes>() {
+        Ok(bytes) => bytes.as_bytes(),
+        Err(_) => {
+            held = Held(PyBuffer::get(data)?);
+            &*held
+        }
+    };
+    let part = bytes.get(start..stop).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "no bytes {start} to {stop} in a buffer of {}",
+            bytes.len()
+        ))
+    })?;
+    let fd = [fd];
+    let fd = one(&fd)?;
+    let mut message = Sending::new(part);
+    through_signals(py, || message.advance(fd).map_err(Failure::System))
+}
+
+/// Pickles an object as `reduction.ForkingPickler` does and sends it as one message.
+#[pyfunction]
+fn send_object(py: Python<'_>, fd: RawFd, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let bytes = message::dumps(py, object)?;
+    let fd = [fd];
+    message::send(py, one(&fd)?, &bytes)
+}
+
+/// Receives one message, bytes. Raises EOFError when the other end is closed, OSError for a message that is
+/// cut off. None is the answer to a message that is announced as longer than `limit`, or as less than nothing:
+/// it is not read, and the stream is of no more use.
+#[pyfunction]
+#[pyo3(signature = (fd, limit=None))]
+fn recv_message<'py>(
+    py: Python<'py>,
+    fd: RawFd,
+    limit: Option<u64>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let fd = [fd];
+    let fd = one(&fd)?;
+    let mut message = Receiving::new(limit);
+    Ok(received(py, fd, &mut message)?.then(|| PyBytes::new(py, message.bytes())))
+}
+
+/// Receives one message to be unpickled: bytes, or a buffer if it is long, which spares a copy. Answers and raises
+/// what `recv_message` does.
+#[pyfunction]
+fn recv_pickle(py: Python<'_>, fd: RawFd) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let fd = [fd];
+    let fd = one(&fd)?;
+    let mut message = Receiving::new(None);
+    if !received(py, fd, &mut message)? {
+        return Ok(None);
+    }
+    message::as_object(py, message.into_bytes()).map(Some)
+}
+
+/// Whether the message is there; if not, its length is out of bounds.
+fn received(py: Python<'_>, fd: BorrowedFd<'_>, message: &mut Receiving) -> PyResult<bool> {
+    through_signals(py, || match message.advance(fd) {
+        Err(Failure::Length(_)) => Ok(false),
+        answer => answer.map(|()| true),
+    })
+}
+
+/// Whether a message, or the end of the stream, can be read within `timeout` seconds (None: for ever).
+#[pyfunction]
+#[pyo3(signature = (fd, timeout=None))]
+fn poll_message(py: Python<'_>, fd: RawFd, timeout: Option<f64>) -> PyResult<bool> {
+    let fd = [fd];
+    let fd = [one(&fd)?];
+    Ok(wait_with_signals(py, duration(timeout)?, |left| poll::readable(&fd, left))?[0])
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(send_message, m)?)?;
+    m.add_function(wrap_pyfunction!(send_object, m)?)?;
+    m.add_function(wrap_pyfunction!(recv_message, m)?)?;
+    m.add_function(wrap_pyfunction!(recv_pickle, m)?)?;
+    m.add_function(wrap_pyfunction!(poll_message, m)?)
+}

@@ -1,0 +1,511 @@
+//! A pool's engine as a Python object: submitting, waiting, ending.
+//!
+//! Always: a wait lets go of the interpreter's lock, ends for signals, and works for the
+//! pool meanwhile; nothing of the engine is locked while Python runs.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use manyhands::engine::{
+    self, Config, Crew, Drawer, Function, Launch, Offer, Refused, Seat, Task, Waited, Wish,
+};
+use manyhands_os::death::Child;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::codec;
+use crate::handle::{Handle, PULSE, wait};
+use crate::items::{Chunking, Items, is_prompt, tell};
+use crate::job::{Kind, PyJob, abandoned, mode};
+use crate::seat;
+use crate::stray;
+
+/// Functions whose pickle is kept between calls.
+const KEPT_FUNCTIONS: usize = 32;
+
+/// Starts workers by calling back into `manyhands.pool`.
+struct Starter(Py<PyAny>);
+
+impl Launch for Starter {
+    fn launch(&self, seat: Seat) -> io::Result<Arc<Child>> {
+        Python::attach(|py| {
+            let seat = Bound::new(py, seat::Seat::new(seat)).map_err(io::Error::other)?;
+            let process = self.0.bind(py).call1((seat,)).map_err(|error| {
+                stray::keep(py, &error);
+                io::Error::other(error)
+            })?;
+            child_of(&process).map_err(io::Error::other)
+        })
+    }
+}
+
+/// The child behind a `Process` that was started.
+fn child_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<Child>> {
+    let child = process
+        .getattr("_popen")
+        .and_then(|popen| popen.getattr("_child"));
+    match child
+        .as_ref()
+        .map(|child| child.cast::<crate::process::Child>())
+    {
+        Ok(Ok(child)) => child.get().inner(),
+        _ => Err(PyTypeError::new_err(format!(
+            "the context's Process made {}, which manyhands did not start; a pool needs a context of manyhands.get_context()",
+            process.get_type()
+        ))),
+    }
+}
+
+/// The engine of one pool.
+#[pyclass(frozen, name = "Crew", module = "manyhands._engine")]
+struct PyCrew {
+    crew: Arc<Crew>,
+    kept: Mutex<Vec<(Py<PyAny>, Arc<Function>)>>,
+    function_type: Py<PyAny>,
+    /// The thread that draws input, once there is some that needs it.
+    feeder: Mutex<Option<Py<PyAny>>>,
+}
+
+/// What the feeding thread runs.
+#[pyclass(frozen, module = "manyhands._engine")]
+struct Feeder(Arc<Crew>);
+
+#[pymethods]
+impl Feeder {
+    fn __call__(&self, py: Python<'_>) {
+        py.detach(|| self.0.feed());
+    }
+}
+
+/// The parent's half of a seat, while its worker is being started.
+#[pyclass(frozen, name = "Offer", module = "manyhands._engine")]
+struct PyOffer(Mutex<Option<Offer>>);
+
+impl PyOffer {
+    fn take(&self) -> PyResult<Offer> {
+        let offer = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        offer.ok_or_else(|| PyValueError::new_err("this offer was answered before"))
+    }
+}
+
+impl PyCrew {
+    /// Publishes `function`, or finds it published: plain functions pickle as their name.
+    fn published(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Arc<Function>>> {
+        if !function.get_type().is(&self.function_type) {
+            return Ok(None);
+        }
+        let find = || {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.iter()
+                .find(|(known, _)| known.is(function))
+                .map(|(_, published)| Arc::clone(published))
+        };
+        if let Some(published) = find() {
+            return Ok(Some(published));
+        }
+        let published = self.crew.publish(codec::encode(py, function)?);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = (kept.len() >= KEPT_FUNCTIONS).then(|| kept.remove(0));
+        kept.push((function.clone().unbind(), Arc::clone(&published)));
+        drop(kept);
+        drop(oldest);
+        Ok(Some(published))
+    }
+
+    fn refused(py: Python<'_>, refused: &Refused) -> PyErr {
+        match refused {
+            Refused::Closed => PyValueError::new_err("Pool not running"),
+            Refused::Over(why) if matches!(**why, engine::Abandoned::Terminated) => {
+                PyValueError::new_err("Pool not running")
+            }
+            Refused::Over(why) => abandoned(py, why),
+            Refused::Forked => PyRuntimeError::new_err(refused.to_string()),
+        }
+    }
+
+    fn call(
+        &self,
+        py: Python<'_>,
+        job: &Arc<PyJob>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let encoded = || {
+            let published = self.published(py, function)?;
+            let (mode, payload) = match (&published, kwds.is_empty()) {
+                (Some(_), true) => (mode::ARGS, codec::encode(py, args.as_any())?),
+                (Some(_), false) => (
+                    mode::CALL,
+                    codec::encode(
+                        py,
+                        PyTuple::new(py, [args.as_any(), kwds.as_any()])?.as_any(),
+                    )?,
+                ),
+                (None, _) => {
+                    let whole = PyTuple::new(py, [function, args.as_any(), kwds.as_any()])?;
+                    (mode::WHOLE, codec::encode(py, whole.as_any())?)
+                }
+            };
+            PyResult::Ok((published, mode, payload))
+        };
+        let (function, mode, payload) = match encoded() {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                tell(job, job.fail(py, 0, error), None);
+                return Ok(());
+            }
+        };
+        let dynamic: Arc<dyn engine::Job> = job.clone();
+        let task = Task {
+            job: dynamic,
+            index: 0,
+            function,
+            mode,
+            payload,
+        };
+        self.crew
+            .submit(task)
+            .map_err(|refused| Self::refused(py, &refused))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
+    fn feed(
+        &self,
+        py: Python<'_>,
+        job: PyJob,
+        function: &Bound<'_, PyAny>,
+        iterable: &Bound<'_, PyAny>,
+        len: Option<usize>,
+        chunksize: Option<usize>,
+        starred: bool,
+        waits: bool,
+    ) -> PyResult<Handle> {
+        let job = Arc::new(job);
+        let handle = Handle {
+            crew: Arc::clone(&self.crew),
+            job: Arc::clone(&job),
+        };
+        if !self.crew.is_ours() {
+            return Err(Self::refused(py, &Refused::Forked));
+        }
+        if !self.crew.is_open() {
+            let why = self.crew.over().map_or(Refused::Closed, Refused::Over);
+            return Err(Self::refused(py, &why));
+        }
+        let published = match self.published(py, function) {
+            Ok(Some(published)) => Ok(published),
+            Ok(None) => codec::encode(py, function).map(|payload| self.crew.publish(payload)),
+            Err(error) => Err(error),
+        };
+        let iterator = iterable.try_iter();
+        let (function, iterator) = match (published, iterator) {
+            (Ok(published), Ok(iterator)) => (published, iterator),
+            (Err(error), _) | (_, Err(error)) => {
+                let _ = job.expect(1);
+                tell(&job, job.fail(py, 0, error), None);
+                return Ok(handle);
+            }
+        };
+        let drawer = if is_prompt(&iterator)? {
+            Drawer::Anyone
+        } else if waits {
+            Drawer::Owner(std::thread::current().id())
+        } else {
+            self.start_feeder(py)?;
+            Drawer::Feeder
+        };
+        let workers = self.crew.size();
+        let chunking = match (chunksize, len) {
+            (Some(size), _) => Chunking::Fixed(size),
+            (None, Some(left)) => Chunking::Guided { left, workers },
+            (None, None) => Chunking::Growing { workers },
+        };
+        let single = chunksize == Some(1);
+        let items = Items {
+            job,
+            crew: Arc::downgrade(&self.crew),
+            function,
+            iterator: Some(iterator.unbind()),
+            chunking,
+            starred,
+            single,
+            drawn: 0,
+            index: 0,
+            ended: false,
+            drawer,
+        };
+        self.crew
+            .submit_source(Box::new(items))
+            .map_err(|refused| Self::refused(py, &refused))?;
+        Ok(handle)
+    }
+
+    /// Starts the thread that draws input which may wait for something, unless it runs.
+    fn start_feeder(&self, py: Python<'_>) -> PyResult<()> {
+        let feeder = Bound::new(py, Feeder(Arc::clone(&self.crew)))?;
+        let options = PyDict::new(py);
+        options.set_item("target", feeder)?;
+        options.set_item("name", "manyhands-feeder")?;
+        options.set_item("daemon", true)?;
+        let thread = py
+            .import("threading")?
+            .getattr("Thread")?
+            .call((), Some(&options))?;
+        let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        if feeder.is_some() {
+            return Ok(());
+        }
+        *feeder = Some(thread.clone().unbind());
+        drop(feeder);
+        thread.call_method0("start").map(|_| ())
+    }
+}
+
+#[pymethods]
+impl PyCrew {
+    /// A pool's engine, without workers yet. `starter(seat)` starts one and returns its `Process`.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        workers: usize,
+        max_tasks: Option<u64>,
+        starter: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let config = Config {
+            workers,
+            max_tasks_per_worker: max_tasks,
+            cores: None,
+        };
+        let crew = Crew::new(config, Box::new(Starter(starter)))?;
+        let function_type = py.import("types")?.getattr("FunctionType")?.unbind();
+        Ok(Self {
+            crew: Arc::new(crew),
+            kept: Mutex::default(),
+            function_type,
+            feeder: Mutex::new(None),
+        })
+    }
+
+    /// A seat for one more worker and the offer to answer, or None when none is missing.
+    fn offer<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Option<(Bound<'py, seat::Seat>, Bound<'py, PyOffer>)>> {
+        let Some((seat, offer)) = self.crew.offer()? else {
+            return Ok(None);
+        };
+        Ok(Some((
+            Bound::new(py, seat::Seat::new(seat))?,
+            Bound::new(py, PyOffer(Mutex::new(Some(offer))))?,
+        )))
+    }
+
+    /// Takes in the worker that was started for an offer.
+    fn enroll(&self, offer: &Bound<'_, PyOffer>, process: &Bound<'_, PyAny>) -> PyResult<()> {
+        let child = child_of(process)?;
+        Ok(self.crew.enroll(offer.get().take()?, child)?)
+    }
+
+    /// Says that no worker could be started for an offer.
+    fn decline(&self, offer: &Bound<'_, PyOffer>, why: &str) -> PyResult<()> {
+        self.crew
+            .decline(offer.get().take()?, &io::Error::other(why));
+        Ok(())
+    }
+
+    /// Calls `function(*args, **kwds)` in a worker and waits for its value.
+    fn apply(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<PyAny>> {
+        let job = Arc::new(PyJob::new(
+            Kind::Single,
+            Some(1),
+            function.clone().unbind(),
+            None,
+            None,
+        ));
+        self.call(py, &job, function, args, kwds)?;
+        match wait(py, &self.crew, &|| job.is_done(), None, Wish::Each) {
+            Ok(_) => job.value(py),
+            Err(error) => {
+                let dynamic: Arc<dyn engine::Job> = job;
+                let _ = self.crew.take_back(&dynamic);
+                Err(error)
+            }
+        }
+    }
+
+    /// Calls `function(*args, **kwds)` in a worker; gives the job.
+    fn apply_async(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+        callback: Option<Py<PyAny>>,
+        error_callback: Option<Py<PyAny>>,
+    ) -> PyResult<Handle> {
+        let job = PyJob::new(
+            Kind::Single,
+            Some(1),
+            function.clone().unbind(),
+            callback,
+            error_callback,
+        );
+        let job = Arc::new(job);
+        self.call(py, &job, function, args, kwds)?;
+        self.crew.attend();
+        Ok(Handle {
+            crew: Arc::clone(&self.crew),
+            job,
+        })
+    }
+
+    /// Maps `function` over `iterable`, which has `len` items if that is known. `waits`: this thread
+    /// is about to wait for it, and draws it.
+    #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
+    #[pyo3(signature = (function, iterable, len, chunksize, starred, callback=None, error_callback=None, waits=false))]
+    fn map(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        iterable: &Bound<'_, PyAny>,
+        len: Option<usize>,
+        chunksize: Option<usize>,
+        starred: bool,
+        callback: Option<Py<PyAny>>,
+        error_callback: Option<Py<PyAny>>,
+        waits: bool,
+    ) -> PyResult<Handle> {
+        let job = PyJob::new(
+            Kind::List,
+            None,
+            function.clone().unbind(),
+            callback,
+            error_callback,
+        );
+        self.feed(py, job, function, iterable, len, chunksize, starred, waits)
+    }
+
+    /// Gives the values of `function` over `iterable` one by one, drawing no more than `buffersize` items
+    /// ahead of the reader.
+    #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
+    #[pyo3(signature = (function, iterable, chunksize, ordered, buffersize=None))]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        iterable: &Bound<'_, PyAny>,
+        chunksize: usize,
+        ordered: bool,
+        buffersize: Option<usize>,
+    ) -> PyResult<Handle> {
+        let kind = if ordered {
+            Kind::Ordered
+        } else {
+            Kind::Unordered
+        };
+        let window = buffersize.map(|items| (items / chunksize).max(1) as u64);
+        let job = PyJob::new(kind, None, function.clone().unbind(), None, None).with_window(window);
+        let handle = self.feed(
+            py,
+            job,
+            function,
+            iterable,
+            None,
+            Some(chunksize),
+            false,
+            false,
+        )?;
+        self.crew.attend();
+        Ok(handle)
+    }
+
+    /// Calls the tending thread for work that nobody waits for.
+    fn attend(&self) {
+        self.crew.attend();
+    }
+
+    /// Does what the pool needs while nobody waits; ends after `stop_tending`.
+    fn tend(&self, py: Python<'_>) {
+        py.detach(|| self.crew.tend());
+    }
+
+    /// Ends `tend`, and the thread that draws input; one whose input waits for something is left to it.
+    fn stop_tending(&self, py: Python<'_>) -> PyResult<()> {
+        self.crew.stop_tending();
+        let feeder = self
+            .feeder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = feeder {
+            let thread = thread.bind(py);
+            let current = py.import("threading")?.call_method0("current_thread")?;
+            if !thread.is(&current) && !self.crew.is_drawing() {
+                thread.call_method0("join")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes no more tasks.
+    fn close(&self) {
+        self.crew.close();
+    }
+
+    /// Gives up all tasks and asks the workers to end.
+    fn terminate(&self, py: Python<'_>) {
+        py.detach(|| self.crew.terminate());
+    }
+
+    /// Waits until the workers are gone; those of a terminated pool that outlive `grace` seconds are killed.
+    fn join(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let grace = Duration::try_from_secs_f64(grace)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let began = Instant::now();
+        loop {
+            let left = grace.saturating_sub(began.elapsed());
+            let waited = py.detach(|| self.crew.join(left, None, Some(PULSE)));
+            if let Some(error) = stray::take() {
+                return Err(error);
+            }
+            match waited {
+                Waited::Pulse | Waited::TimedOut => py.check_signals()?,
+                Waited::Reached | Waited::Forked => return py.check_signals(),
+            }
+        }
+    }
+
+    /// Whether any accepted task is unfinished.
+    fn has_work(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.crew.has_work())
+    }
+
+    /// Whether this process owns the pool.
+    fn is_ours(&self) -> bool {
+        self.crew.is_ours()
+    }
+
+    /// Process ids of the workers.
+    fn pids(&self) -> Vec<i32> {
+        self.crew.pids()
+    }
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<PyCrew>()?;
+    m.add_class::<PyOffer>()?;
+    m.add_class::<Handle>()
+}

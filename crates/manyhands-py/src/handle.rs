@@ -1,0 +1,159 @@
+//! A job as Python holds it, and waiting for it.
+//!
+//! Always: a wait lets go of the interpreter's lock, ends for signals, and works for the
+//! pool meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use manyhands::engine::{self, Crew, Refused, Waited, Wish};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::job::{Next, PyJob};
+use crate::stray;
+
+/// How long a wait may go on before signal handlers are run, should one have slipped in
+/// between two looks.
+pub(crate) const PULSE: Duration = Duration::from_millis(100);
+
+/// Waits for `goal`, running signal handlers. `false`: `timeout` seconds passed.
+pub(crate) fn wait(
+    py: Python<'_>,
+    crew: &Crew,
+    goal: &(dyn Fn() -> bool + Sync),
+    deadline: Option<Instant>,
+    wish: Wish,
+) -> PyResult<bool> {
+    loop {
+        let waited = py.detach(|| crew.wait(goal, deadline, Some(PULSE), wish));
+        if let Some(error) = stray::take() {
+            return Err(error);
+        }
+        match waited {
+            // Ctrl-C reaches workers too: what it made them raise is not the answer to it.
+            Waited::Reached => return py.check_signals().map(|()| true),
+            Waited::TimedOut => return Ok(false),
+            Waited::Pulse => py.check_signals()?,
+            Waited::Forked => return Err(PyRuntimeError::new_err(Refused::Forked.to_string())),
+        }
+    }
+}
+
+fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(seconds) = timeout else {
+        return Ok(None);
+    };
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err(
+            "a timeout is a number of seconds, not nan",
+        ));
+    }
+    let seconds = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+    Ok(Instant::now().checked_add(seconds))
+}
+
+/// One call's job: its state, its value, or its values one by one.
+#[pyclass(frozen, name = "Job", module = "manyhands._engine")]
+pub(crate) struct Handle {
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) job: Arc<PyJob>,
+}
+
+#[pymethods]
+impl Handle {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Whoever else has the job is the engine, which will settle it: then it is not garbage.
+        if Arc::strong_count(&self.job) == 1 {
+            self.job.visit(&visit)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn __clear__(&self) {
+        if Arc::strong_count(&self.job) == 1 {
+            self.job.let_go();
+        }
+    }
+
+    /// Whether the value is there.
+    fn ready(&self) -> bool {
+        self.job.is_done()
+    }
+
+    /// Whether the job ended without an exception.
+    fn successful(&self, py: Python<'_>) -> bool {
+        self.job.was_successful(py)
+    }
+
+    /// Waits until the value is there, `timeout` seconds at most.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        if self.job.is_done() {
+            return Ok(true);
+        }
+        wait(
+            py,
+            &self.crew,
+            &|| self.job.is_done(),
+            deadline(timeout)?,
+            Wish::Bulk,
+        )
+    }
+
+    /// The value; call it only when ready.
+    fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.job.value(py)
+    }
+
+    /// The next value of a stream as `(value,)`; `()` at the end, `None` when `timeout` seconds passed.
+    #[pyo3(signature = (timeout=None))]
+    fn next<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let deadline = deadline(timeout)?;
+        loop {
+            let next = self.job.next(py);
+            if self.job.has_window() && !matches!(next, Next::NotYet) {
+                py.detach(|| self.crew.resume());
+            }
+            match next {
+                Next::Value(value) => return PyTuple::new(py, [value]).map(Some),
+                Next::Failure(error) => return Err(error),
+                Next::End => return Ok(Some(PyTuple::empty(py))),
+                Next::NotYet => {}
+            }
+            if !wait(
+                py,
+                &self.crew,
+                &|| self.job.has_next(),
+                deadline,
+                Wish::Each,
+            )? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Draws no more of the input and takes back what no worker has begun.
+    fn cancel(&self) {
+        self.job.cancel();
+        let job: Arc<dyn engine::Job> = self.job.clone();
+        let _ = self.crew.take_back(&job);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.job.has_window() {
+            // Its reader is gone: nothing more is drawn for it.
+            self.job.cancel();
+            self.crew.resume();
+        }
+    }
+}

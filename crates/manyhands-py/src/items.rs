@@ -1,0 +1,229 @@
+//! A job's input: tasks drawn from a Python iterator when workers are about to need them.
+
+use std::sync::Arc;
+
+use manyhands::engine::{self, Crew, Drawer, Drawn, Function, News, Source, Task};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyFrozenSet, PyIterator, PyList, PyTuple};
+
+use crate::codec;
+use crate::job::{PyJob, abandoned, mode};
+use crate::stray;
+
+/// Items in one task at most, if the caller did not say.
+const MOST_ITEMS: usize = 1024;
+
+/// How many items go into one task.
+pub(crate) enum Chunking {
+    Fixed(usize),
+    /// A share of what is left: large at first, one at the end, so that workers end together.
+    Guided {
+        left: usize,
+        workers: usize,
+    },
+    /// The length of the input is not known: grow with what was seen.
+    Growing {
+        workers: usize,
+    },
+}
+
+impl Chunking {
+    fn next(&self, drawn: usize) -> usize {
+        match self {
+            Self::Fixed(size) => *size,
+            Self::Guided { left, workers } => left
+                .saturating_sub(drawn)
+                .div_ceil(workers * 4)
+                .clamp(1, MOST_ITEMS),
+            Self::Growing { workers } => (drawn / (workers * 8)).clamp(1, MOST_ITEMS),
+        }
+    }
+}
+
+/// Whether an iterator is one of CPython's own over its own collections: it runs no code of the user's
+/// and waits for nothing.
+pub(crate) fn is_prompt(iterator: &Bound<'_, PyIterator>) -> PyResult<bool> {
+    static PROMPT: PyOnceLock<Py<PyFrozenSet>> = PyOnceLock::new();
+    let py = iterator.py();
+    let prompt = PROMPT.get_or_try_init(py, || {
+        let types = py.eval(
+            c"frozenset(type(iter(x)) for x in ([], (), range(0), range(1 << 70), '', chr(8364), b'', bytearray(), {}, {}.values(), {}.items(), set()))",
+            None,
+            None,
+        )?;
+        PyResult::Ok(types.cast_into::<PyFrozenSet>()?.unbind())
+    })?;
+    prompt.bind(py).contains(iterator.get_type())
+}
+
+/// Draws a job's tasks from a Python iterator.
+pub(crate) struct Items {
+    pub(crate) job: Arc<PyJob>,
+    pub(crate) crew: std::sync::Weak<Crew>,
+    pub(crate) function: Arc<Function>,
+    /// Taken only by `drop`.
+    pub(crate) iterator: Option<Py<PyIterator>>,
+    pub(crate) chunking: Chunking,
+    pub(crate) starred: bool,
+    /// One value a task, or a list of them.
+    pub(crate) single: bool,
+    pub(crate) drawn: usize,
+    pub(crate) index: u64,
+    pub(crate) ended: bool,
+    pub(crate) drawer: Drawer,
+}
+
+impl Items {
+    fn draw_one(&mut self, py: Python<'_>) -> PyResult<Option<Task>> {
+        loop {
+            if let Some(drawn) = self.try_one(py)? {
+                return Ok(drawn);
+            }
+        }
+    }
+
+    /// Draws the next part: `None` if it failed on its own, `Some(None)` at the end of the input.
+    fn try_one(&mut self, py: Python<'_>) -> PyResult<Option<Option<Task>>> {
+        let Some(iterator) = &self.iterator else {
+            return Ok(Some(None));
+        };
+        let iterator = iterator.bind(py);
+        let payload = if self.single {
+            let Some(item) = iterator.clone().next().transpose()? else {
+                return Ok(Some(None));
+            };
+            self.drawn += 1;
+            if self.starred {
+                let args = item.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+                codec::encode(py, PyTuple::new(py, args)?.as_any())
+            } else {
+                codec::encode(py, &item)
+            }
+        } else {
+            let size = self.chunking.next(self.drawn);
+            let items = islice(py)?.call1((iterator, size))?;
+            let items = py.get_type::<PyList>().call1((items,))?;
+            let len = items.len()?;
+            if len == 0 {
+                return Ok(Some(None));
+            }
+            self.drawn += len;
+            codec::encode(py, &items)
+        };
+        let index = self.index;
+        self.index += 1;
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(error) => {
+                // This part alone failed: the input goes on.
+                self.tell(self.job.fail(py, index, error));
+                return Ok(None);
+            }
+        };
+        let mode = match (self.single, self.starred) {
+            (true, false) => mode::ONE,
+            (true, true) => mode::ARGS,
+            (false, false) => mode::MANY,
+            (false, true) => mode::MANY_STARRED,
+        };
+        let job: Arc<dyn engine::Job> = self.job.clone();
+        Ok(Some(Some(Task {
+            job,
+            index,
+            function: Some(Arc::clone(&self.function)),
+            mode,
+            payload,
+        })))
+    }
+
+    fn tell(&self, news: News) {
+        tell(&self.job, news, self.crew.upgrade().as_deref());
+    }
+}
+
+fn islice(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static ISLICE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    ISLICE.import(py, "itertools", "islice")
+}
+
+pub(crate) fn tell(job: &PyJob, news: News, crew: Option<&Crew>) {
+    if news == News::Finish {
+        engine::Job::finish(job);
+    }
+    if let Some(crew) = crew.filter(|_| news != News::None) {
+        crew.call_followers();
+    }
+}
+
+impl Source for Items {
+    fn drawer(&self) -> Drawer {
+        self.drawer
+    }
+
+    fn is_over(&self) -> bool {
+        self.job.is_cancelled()
+    }
+
+    fn draw(&mut self, want: usize, take: &mut dyn FnMut(Task)) -> Drawn {
+        if self.job.is_cancelled() {
+            return Drawn::Done;
+        }
+        let hurry = self.crew.upgrade().is_some_and(|crew| crew.is_joining());
+        Python::attach(|py| {
+            for _ in 0..want {
+                if self.job.is_cancelled() {
+                    return Drawn::Done;
+                }
+                if !self.is_ready(hurry) {
+                    return Drawn::Paused;
+                }
+                match self.draw_one(py) {
+                    Ok(Some(task)) => take(task),
+                    Ok(None) => {
+                        self.ended = true;
+                        self.tell(self.job.expect(self.index as usize));
+                        return Drawn::Done;
+                    }
+                    Err(error) => {
+                        stray::keep(py, &error);
+                        // The input itself failed: nothing comes after it.
+                        self.ended = true;
+                        let index = self.index;
+                        let _ = self.job.expect(index as usize + 1);
+                        self.tell(self.job.fail(py, index, error));
+                        return Drawn::Done;
+                    }
+                }
+            }
+            Drawn::More
+        })
+    }
+
+    fn is_ready(&self, hurry: bool) -> bool {
+        hurry || self.job.is_cancelled() || self.job.has_window_for(self.index)
+    }
+}
+
+impl Drop for Items {
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            // A generator is closed here and now, not when somebody next takes the interpreter's lock.
+            drop(self.iterator.take());
+            if self.ended {
+                return;
+            }
+            // The pool is over, or its reader gone, before the input was: say so to whoever waits.
+            let why = self.crew.upgrade().and_then(|crew| crew.over());
+            let error = match why {
+                Some(why) => abandoned(py, &why),
+                None => PyRuntimeError::new_err(
+                    "the call was given up before all of its input was read",
+                ),
+            };
+            let _ = self.job.expect(self.index as usize + 1);
+            self.tell(self.job.fail(py, self.index, error));
+        });
+    }
+}

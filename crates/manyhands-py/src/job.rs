@@ -1,0 +1,487 @@
+//! Jobs of the Python face: what was asked of a pool, and what has come of it so far.
+//!
+//! A job is settled part by part, as bytes, by whichever thread collects; it is decoded
+//! by the thread that asks for its value, or by the one that runs its callback.
+//! Always: `done` is set after the callback ran, and a job's value never changes.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use manyhands::engine::{Abandoned, Job, News, Outcome, Reply};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyModule};
+
+use crate::codec;
+
+/// How a task's payload is to be read; travels as the engine's `mode`.
+pub(crate) mod mode {
+    /// `(function, args, kwds)`; no published function.
+    pub(crate) const WHOLE: u8 = 0;
+    /// `(args, kwds)`
+    pub(crate) const CALL: u8 = 1;
+    /// `args`
+    pub(crate) const ARGS: u8 = 2;
+    /// One argument.
+    pub(crate) const ONE: u8 = 3;
+    /// A list of arguments, for a call each; the answer is the list of their values.
+    pub(crate) const MANY: u8 = 4;
+    /// A list of argument tuples.
+    pub(crate) const MANY_STARRED: u8 = 5;
+}
+
+/// The form of a job's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The value of one call.
+    Single,
+    /// The list of all values.
+    List,
+    /// Values one by one, in the order of the input.
+    Ordered,
+    /// Values one by one, as they come.
+    Unordered,
+}
+
+/// One part of a job, with its outcome.
+enum Part {
+    Outcome(Outcome),
+    /// It failed before it reached a worker.
+    Raised(Py<PyAny>),
+}
+
+#[derive(Default)]
+struct State {
+    /// From part `base` on, until they are taken.
+    parts: VecDeque<Option<Part>>,
+    base: usize,
+    /// Unordered values that were not taken yet.
+    arrivals: VecDeque<(u64, Part)>,
+    arrived: usize,
+    /// How many parts there are, once that is known.
+    expected: Option<usize>,
+    /// Index of the part that failed first.
+    failed: Option<u64>,
+    /// Parts that were taken by a stream's reader.
+    taken: usize,
+    /// Values of a part with several, not yet given out.
+    opened: VecDeque<Py<PyAny>>,
+    /// The value, or the exception.
+    value: Option<Result<Py<PyAny>, Py<PyAny>>>,
+    /// A thread is decoding the value.
+    decoding: bool,
+}
+
+/// What to call with the value, and what with the exception.
+type Callbacks = (Option<Py<PyAny>>, Option<Py<PyAny>>);
+
+/// What a pool was asked to do in one call.
+pub(crate) struct PyJob {
+    kind: Kind,
+    state: Mutex<State>,
+    done: AtomicBool,
+    /// Nobody will ask for the rest.
+    cancelled: AtomicBool,
+    /// How many parts of a stream may be under way or wait for its reader.
+    window: Option<u64>,
+    /// Parts that the reader of a stream took.
+    read: AtomicU64,
+    has_callbacks: bool,
+    callbacks: Mutex<Callbacks>,
+    /// For messages.
+    function: Py<PyAny>,
+}
+
+/// What a stream has to say.
+pub(crate) enum Next {
+    Value(Py<PyAny>),
+    Failure(PyErr),
+    NotYet,
+    End,
+}
+
+impl PyJob {
+    pub(crate) fn new(
+        kind: Kind,
+        expected: Option<usize>,
+        function: Py<PyAny>,
+        callback: Option<Py<PyAny>>,
+        error_callback: Option<Py<PyAny>>,
+    ) -> Self {
+        Self {
+            kind,
+            state: Mutex::new(State {
+                expected,
+                ..State::default()
+            }),
+            done: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            window: None,
+            read: AtomicU64::new(0),
+            has_callbacks: callback.is_some() || error_callback.is_some(),
+            callbacks: Mutex::new((callback, error_callback)),
+            function,
+        }
+    }
+
+    /// Bounds how far a stream's input is drawn ahead of its reader, in parts.
+    pub(crate) fn with_window(mut self, parts: Option<u64>) -> Self {
+        self.window = parts;
+        self
+    }
+
+    /// Whether it has a window, whose reader has to say when it moves on.
+    pub(crate) fn has_window(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// Whether part `index` may be drawn.
+    pub(crate) fn has_window_for(&self, index: u64) -> bool {
+        self.window
+            .is_none_or(|window| index - self.read.load(Ordering::Acquire) < window)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire) // pairs with the stores of `conclude` and `finish`
+    }
+
+    /// The caller gave up: nothing more is drawn for it.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, index: u64, part: Part) -> News {
+        let mut state = self.state();
+        let failed = match &part {
+            Part::Raised(_) => true,
+            Part::Outcome(Outcome::Replied(reply)) => reply.raised,
+            Part::Outcome(_) => true,
+        };
+        if failed && state.failed.is_none() {
+            state.failed = Some(index);
+        }
+        state.arrived += 1;
+        if self.kind == Kind::Unordered {
+            state.arrivals.push_back((index, part));
+        } else {
+            let at = index as usize - state.base;
+            if state.parts.len() <= at {
+                state.parts.resize_with(at + 1, || None);
+            }
+            state.parts[at] = Some(part);
+        }
+        self.conclude(&state)
+    }
+
+    fn conclude(&self, state: &State) -> News {
+        let complete = state.expected == Some(state.arrived);
+        match (complete, self.kind) {
+            (true, _) if self.has_callbacks => News::Finish,
+            (true, _) => {
+                self.done.store(true, Ordering::Release);
+                News::Look
+            }
+            (false, Kind::Single | Kind::List) => News::None,
+            (false, Kind::Ordered | Kind::Unordered) => News::Look,
+        }
+    }
+
+    /// Part `index` failed before it reached a worker. The caller sees to `News`.
+    pub(crate) fn fail(&self, py: Python<'_>, index: u64, error: PyErr) -> News {
+        self.add(index, Part::Raised(error.into_value(py).into_any()))
+    }
+
+    /// There are `count` parts, no more.
+    pub(crate) fn expect(&self, count: usize) -> News {
+        let mut state = self.state();
+        state.expected = Some(count);
+        if state.arrived == count {
+            self.conclude(&state)
+        } else {
+            News::Look
+        }
+    }
+
+    /// Whether the reader of a stream has something to take.
+    pub(crate) fn has_next(&self) -> bool {
+        let state = self.state();
+        !state.opened.is_empty()
+            || state.expected == Some(state.taken)
+            || match self.kind {
+                Kind::Unordered => !state.arrivals.is_empty(),
+                _ => state.parts.front().is_some_and(Option::is_some),
+            }
+    }
+
+    /// The next value of a stream.
+    pub(crate) fn next(&self, py: Python<'_>) -> Next {
+        let mut state = self.state();
+        loop {
+            if let Some(value) = state.opened.pop_front() {
+                return Next::Value(value);
+            }
+            if state.expected == Some(state.taken) {
+                return Next::End;
+            }
+            let at = state.base as u64;
+            let taken = match self.kind {
+                Kind::Unordered => state.arrivals.pop_front(),
+                _ => match state.parts.front_mut().and_then(Option::take) {
+                    Some(part) => {
+                        state.parts.pop_front();
+                        state.base += 1;
+                        Some((at, part))
+                    }
+                    None => None,
+                },
+            };
+            let Some((index, part)) = taken else {
+                return Next::NotYet;
+            };
+            state.taken += 1;
+            self.read.fetch_add(1, Ordering::Release); // pairs with the load in `has_window_for`
+            // Unpickling runs code of the user, which may use this very job.
+            drop(state);
+            let (value, several) = match self.open(py, index, part) {
+                Ok(opened) => opened,
+                Err(error) => return Next::Failure(error),
+            };
+            if !several {
+                return Next::Value(value.unbind());
+            }
+            state = self.state();
+            match value.cast::<PyList>() {
+                Ok(list) => state.opened.extend(list.iter().map(Bound::unbind)),
+                Err(error) => return Next::Failure(error.into()),
+            }
+        }
+    }
+
+    /// Decodes a part: its value, and whether that is a list of several values.
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        index: u64,
+        part: Part,
+    ) -> PyResult<(Bound<'py, PyAny>, bool)> {
+        match part {
+            Part::Raised(exception) => Err(PyErr::from_value(exception.into_bound(py))),
+            Part::Outcome(Outcome::Replied(reply)) if reply.raised => Err(raised(py, reply)),
+            Part::Outcome(Outcome::Replied(reply)) => Ok((
+                codec::decode(py, reply.bytes, reply.buffers)?,
+                reply.mode == mode::MANY,
+            )),
+            Part::Outcome(Outcome::Died(death)) => {
+                let arguments = (
+                    death.pid,
+                    death.status.exitcode(),
+                    index,
+                    self.function.bind(py),
+                );
+                Err(made(py, "_worker_died", arguments))
+            }
+            Part::Outcome(Outcome::Abandoned(why)) => Err(abandoned(py, &why)),
+        }
+    }
+
+    /// The job's value, decoded once; only for jobs that are done or being finished.
+    pub(crate) fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let (parts, failed) = loop {
+            let mut state = self.state();
+            if let Some(value) = &state.value {
+                return copy(py, value);
+            }
+            if !std::mem::replace(&mut state.decoding, true) {
+                break (std::mem::take(&mut state.parts), state.failed);
+            }
+            drop(state);
+            // Another thread decodes it, running code of the user perhaps: let it.
+            py.detach(|| std::thread::sleep(Duration::from_micros(100)));
+        };
+        let value = self.assemble(py, parts, failed);
+        let kept = value.map_err(|error| error.into_value(py).into_any());
+        let value = copy(py, &kept);
+        self.state().value = Some(kept);
+        value
+    }
+
+    fn assemble(
+        &self,
+        py: Python<'_>,
+        mut parts: VecDeque<Option<Part>>,
+        failed: Option<u64>,
+    ) -> PyResult<Py<PyAny>> {
+        let missing =
+            || pyo3::exceptions::PyRuntimeError::new_err("a part of this job's value is missing");
+        if let Some(index) = failed {
+            let part = parts
+                .get_mut(index as usize)
+                .and_then(Option::take)
+                .ok_or_else(missing)?;
+            return self.open(py, index, part).map(|(value, _)| value.unbind());
+        }
+        if self.kind == Kind::Single {
+            let part = parts.pop_front().flatten().ok_or_else(missing)?;
+            return self.open(py, 0, part).map(|(value, _)| value.unbind());
+        }
+        let list = PyList::empty(py);
+        for (index, part) in parts.into_iter().enumerate() {
+            let (value, several) = self.open(py, index as u64, part.ok_or_else(missing)?)?;
+            if several {
+                list.as_sequence()
+                    .in_place_concat(value.cast::<pyo3::types::PySequence>()?)?;
+            } else {
+                list.append(value)?;
+            }
+        }
+        Ok(list.into_any().unbind())
+    }
+
+    /// Shows the garbage collector what a job refers to. Only for the job's last owner.
+    ///
+    /// A value, or the traceback of an exception, may lead back to whoever holds the job.
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)?;
+        let Ok(callbacks) = self.callbacks.try_lock() else {
+            return Ok(());
+        };
+        visit.call(&callbacks.0)?;
+        visit.call(&callbacks.1)?;
+        let Ok(state) = self.state.try_lock() else {
+            return Ok(());
+        };
+        if let Some(Ok(object) | Err(object)) = &state.value {
+            visit.call(object)?;
+        }
+        state
+            .opened
+            .iter()
+            .try_for_each(|value| visit.call(value))?;
+        let parts = state
+            .parts
+            .iter()
+            .flatten()
+            .chain(state.arrivals.iter().map(|(_, part)| part));
+        for part in parts {
+            if let Part::Raised(exception) = part {
+                visit.call(exception)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what `visit` shows.
+    pub(crate) fn let_go(&self) {
+        let callbacks = self
+            .callbacks
+            .try_lock()
+            .map(|mut callbacks| std::mem::take(&mut *callbacks));
+        let state = self
+            .state
+            .try_lock()
+            .map(|mut state| std::mem::take(&mut *state));
+        // Dropped without the locks: what goes may run code of the user.
+        drop((callbacks, state));
+    }
+
+    /// Whether the job ended without failure; only for jobs that are done.
+    pub(crate) fn was_successful(&self, py: Python<'_>) -> bool {
+        self.value(py).is_ok()
+    }
+}
+
+impl Job for PyJob {
+    fn settle(&self, index: u64, outcome: Outcome) -> News {
+        self.add(index, Part::Outcome(outcome))
+    }
+
+    fn finish(&self) {
+        Python::attach(|py| {
+            let (callback, error_callback) = std::mem::take(
+                &mut *self
+                    .callbacks
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            let called = match self.value(py) {
+                Ok(value) => callback.map(|callback| callback.call1(py, (value,))),
+                Err(error) => {
+                    error_callback.map(|callback| callback.call1(py, (error.into_value(py),)))
+                }
+            };
+            if let Some(Err(error)) = called
+                && !crate::stray::keep(py, &error)
+            {
+                // There is nobody to raise it to; losing it silently would be worse.
+                error.write_unraisable(py, None);
+            }
+        });
+        self.done.store(true, Ordering::Release);
+    }
+}
+
+/// The value again, or the exception to raise again.
+fn copy(py: Python<'_>, value: &Result<Py<PyAny>, Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    match value {
+        Ok(value) => Ok(value.clone_ref(py)),
+        Err(exception) => Err(PyErr::from_value(exception.bind(py).clone())),
+    }
+}
+
+/// Makes an exception by a function of `manyhands.errors`.
+fn made<'py, A>(py: Python<'py>, maker: &str, arguments: A) -> PyErr
+where
+    A: pyo3::call::PyCallArgs<'py>,
+{
+    let made = PyModule::import(py, "manyhands.errors")
+        .and_then(|errors| errors.getattr(maker)?.call1(arguments));
+    match made {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// What a worker raised, with its traceback as the cause.
+fn raised(py: Python<'_>, reply: Reply) -> PyErr {
+    let bytes = &reply.bytes;
+    let garbled = || {
+        pyo3::exceptions::PyRuntimeError::new_err("a worker's report of an exception is garbled")
+    };
+    let Some((len, rest)) = bytes.split_first_chunk::<4>() else {
+        return garbled();
+    };
+    let Some((text, pickle)) = rest.split_at_checked(u32::from_le_bytes(*len) as usize) else {
+        return garbled();
+    };
+    let text = String::from_utf8_lossy(text).into_owned();
+    let pickle = manyhands::engine::Received::Copied(pickle.to_vec());
+    match codec::decode(py, pickle, reply.buffers) {
+        Ok(exception) => made(py, "_from_worker", (text, exception)),
+        Err(error) => made(py, "_undecodable", (text, error.into_value(py))),
+    }
+}
+
+/// Why a pool gave a task up.
+pub(crate) fn abandoned(py: Python<'_>, why: &Abandoned) -> PyErr {
+    match why {
+        Abandoned::Terminated => made(py, "_terminated", (why.to_string(),)),
+        Abandoned::Broken { reason, last_words } => {
+            let cause = last_words.as_ref().and_then(|reply| {
+                let (len, rest) = reply.bytes.split_first_chunk::<4>()?;
+                let (text, _) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+                Some(String::from_utf8_lossy(text).into_owned())
+            });
+            made(py, "_broken", (reason, cause))
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The extension module `manyhands._engine`: Python at the rim, the engine below.
+
+use pyo3::prelude::*;
+
+mod buffer;
+mod codec;
+mod connection;
+mod crew;
+mod fast;
+mod fds;
+mod handle;
+mod items;
+mod job;
+mod manager;
+mod message;
+mod process;
+mod queue;
+mod seat;
+mod segment;
+mod stray;
+mod sync;
+mod worker;
+
+/// The engine of manyhands.
+#[pymodule]
+fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    fds::register(m)?;
+    process::register(m)?;
+    queue::register(m)?;
+    buffer::register(m)?;
+    codec::register(m)?;
+    connection::register(m)?;
+    crew::register(m)?;
+    manager::register(m)?;
+    seat::register(m)?;
+    segment::register(m)?;
+    sync::register(m)?;
+    worker::register(m)?;
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The two ends of a call through a manager: the proxy's round trip, the server's loop.
+//!
+//! Always: a message that names a class of this package goes through Python (`_manager_wire`), which
+//! translates the name; all that is not an ordinary call of an exposed method is left to the server's Python.
+//! Not here: who may call what (`_manager_server`), connections being made.
+
+use std::os::fd::RawFd;
+
+use memchr::memmem;
+use pyo3::exceptions::{PyEOFError, PyException, PyOSError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PySet, PyString, PyTuple};
+
+use crate::connection::one;
+use crate::message;
+
+/// A pickle with these bytes may hold a name that the other side has to know by another.
+const OURS: &[u8] = b"manyhands.";
+const STANDARD: &[u8] = b"multiprocessing.";
+
+fn translator<'py>(py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    py.import(intern!(py, "manyhands._manager_wire"))?
+        .getattr(name)
+}
+
+/// Pickles a message, with the standard library's names.
+fn dumps(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let bytes = message::dumps(py, value)?;
+    if memmem::find(&bytes, OURS).is_none() {
+        return Ok(bytes);
+    }
+    translator(py, intern!(py, "_translated"))?
+        .call1((value,))?
+        .extract()
+}
+
+/// Unpickles a message, with this package's classes.
+fn loads(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Bound<'_, PyAny>> {
+    if memmem::find(&bytes, STANDARD).is_none() {
+        return message::loads(py, bytes);
+    }
+    let data = message::as_object(py, bytes)?;
+    translator(py, intern!(py, "_read"))?.call1((data,))
+}
+
+/// The descriptor of a connection. Raises OSError when it is closed.
+pub(crate) fn descriptor(connection: &Bound<'_, PyAny>) -> PyResult<[RawFd; 1]> {
+    let handle = connection.getattr(intern!(connection.py(), "_handle"))?;
+    match handle.extract::<Option<RawFd>>()? {
+        Some(fd) => Ok([fd]),
+        None => Err(PyOSError::new_err("handle is closed")),
+    }
+}
+
+/// Sends a request over a connection, and returns the answer to it.
+///
+/// Whatever ends the wait for the answer, except the connection's own end, closes the connection: the answer
+/// would else be taken for the next one's.
+#[pyfunction]
+fn exchange<'py>(
+    py: Python<'py>,
+    connection: &Bound<'py, PyAny>,
+    request: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = dumps(py, request)?;
+    let fd = descriptor(connection)?;
+    let fd = one(&fd)?;
+    let answer = message::send(py, fd, &bytes).and_then(|()| message::receive(py, fd));
+    match answer {
+        Ok(bytes) => loads(py, bytes),
+        Err(error) => {
+            if !error.is_instance_of::<PyEOFError>(py) && !error.is_instance_of::<PyOSError>(py) {
+                connection.call_method0(intern!(py, "close"))?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Sends a message over a connection. What cannot be pickled raises before anything is sent.
+#[pyfunction]
+fn send_translated(
+    py: Python<'_>,
+    connection: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let bytes = dumps(py, value)?;
+    message::send(py, one(&descriptor(connection)?)?, &bytes)
+}
+
+/// Receives a message from a connection.
+#[pyfunction]
+fn recv_translated<'py>(
+    py: Python<'py>,
+    connection: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = message::receive(py, one(&descriptor(connection)?)?)?;
+    loads(py, bytes)
+}
+
+/// Serves the proxies at the other end of a connection, until one asks for something out of the ordinary:
+/// returns that request, in a tuple of one, or None at the end of the stream.
+///
+/// objects -- the server's id_to_obj; stopped() is asked before each request, and true ends the service too
+/// Raises what receiving and unpickling a request raise, and what ends threads.
+#[pyfunction]
+fn serve_calls<'py>(
+    py: Python<'py>,
+    connection: &Bound<'py, PyAny>,
+    objects: &Bound<'py, PyDict>,
+    stopped: &Bound<'py, PyAny>,
+) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+    loop {
+        if crate::fast::call0(stopped)?.is_truthy()? {
+            return Ok(None);
+        }
+        let fd = descriptor(connection)?;
+        let fd = one(&fd)?;
+        let bytes = match message::receive(py, fd) {
+            Err(error) if error.is_instance_of::<PyEOFError>(py) => return Ok(None),
+            bytes => bytes?,
+        };
+        let request = loads(py, bytes)?;
+        let Some(outcome) = called(objects, &request)? else {
+            return Ok(Some((request,)));
+        };
+        drop(request);
+        let answer = match outcome {
+            Ok(result) => (intern!(py, "#RETURN"), result).into_pyobject(py)?,
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                (intern!(py, "#ERROR"), error.into_value(py)).into_pyobject(py)?
+            }
+            Err(error) => return Err(error),
+        };
+        let bytes = match dumps(py, &answer) {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let text = described(py, &error)?;
+                dumps(
+                    py,
+                    (intern!(py, "#UNSERIALIZABLE"), text)
+                        .into_pyobject(py)?
+                        .as_any(),
+                )?
+            }
+            bytes => bytes?,
+        };
+        // Nothing of this call may live on until the next one comes.
+        drop(answer);
+        message::send(py, fd, &bytes)?;
+    }
+}
+
+/// Calls what a request asks for, if that is an exposed method whose result travels as a copy. The inner
+/// error is the method's own.
+fn called<'py>(
+    objects: &Bound<'py, PyDict>,
+    request: &Bound<'py, PyAny>,
+) -> PyResult<Option<PyResult<Bound<'py, PyAny>>>> {
+    let Ok((ident, name, args, kwds)) = request.extract::<(
+        Bound<'py, PyAny>,
+        Bound<'py, PyString>,
+        Bound<'py, PyTuple>,
+        Bound<'py, PyDict>,
+    )>() else {
+        return Ok(None);
+    };
+    let Ok(Some(entry)) = objects.get_item(ident) else {
+        return Ok(None);
+    };
+    let Ok((object, exposed, typeids)) = entry.extract::<(
+        Bound<'py, PyAny>,
+        Bound<'py, PySet>,
+        Option<Bound<'py, PyDict>>,
+    )>() else {
+        return Ok(None);
+    };
+    if !exposed.contains(&name)? {
+        return Ok(None);
+    }
+    if let Some(typeids) = typeids
+        && typeids.contains(&name)?
+    {
+        return Ok(None);
+    }
+    let Ok(method) = object.getattr(&name) else {
+        return Ok(None);
+    };
+    drop((object, entry));
+    Ok(Some(if kwds.is_empty() {
+        method.call1(args)
+    } else {
+        method.call(args, Some(&kwds))
+    }))
+}
+
+/// The traceback of an error, as text.
+fn described<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyAny>> {
+    let lines = py
+        .import(intern!(py, "traceback"))?
+        .call_method1(intern!(py, "format_exception"), (error.value(py),))?;
+    intern!(py, "").call_method1(intern!(py, "join"), (lines,))
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(exchange, m)?)?;
+    m.add_function(wrap_pyfunction!(send_translated, m)?)?;
+    m.add_function(wrap_pyfunction!(recv_translated, m)?)?;
+    m.add_function(wrap_pyfunction!(serve_calls, m)?)
+}

@@ -1,0 +1,252 @@
+//! Where a lock lies: a cell of a board, made here or come from another process.
+//!
+//! Always: a process has each board mapped once, whatever number of locks came with it, and holds one
+//! descriptor of it, because any lock on it may yet be sent to a child. The registry is used with the
+//! interpreter held, and Python holds that while it forks, so no child begins with the registry locked.
+//! Not here: when a cell may be used again, and why (`manyhands_shm::sync::Board`'s module says it).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use manyhands_os::memory::{Mapping, Memfd};
+use manyhands_os::{death, error, fork_state, named};
+use manyhands_shm::sync::{Board, Kind};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::fds::{borrowed, os_error, taken};
+
+/// A board, its descriptor, and the cells of it that this process may give out again.
+struct Shared {
+    board: Board,
+    memory: Memfd,
+    /// The file's identity.
+    file: (u64, u64),
+    /// Cells that nobody can have any more, and the process they are good for: a child has a copy.
+    free: Mutex<(u64, Vec<u32>)>,
+}
+
+/// The boards of this process.
+struct Boards {
+    /// Where the next cell comes from.
+    current: Option<Arc<Shared>>,
+    known: Vec<Weak<Shared>>,
+    /// Those that came with this process, by the number of the descriptor they came as. They stay, because
+    /// several objects that are unpickled name the same number.
+    inherited: Vec<(RawFd, Arc<Shared>)>,
+}
+
+static BOARDS: Mutex<Boards> = Mutex::new(Boards {
+    current: None,
+    known: Vec::new(),
+    inherited: Vec::new(),
+});
+
+fn boards() -> MutexGuard<'static, Boards> {
+    // Nothing that runs under the lock leaves it half changed when it panics.
+    BOARDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn create() -> io::Result<Arc<Shared>> {
+        let memory = Memfd::create("manyhands locks", Board::LEN as u64)?;
+        let mapping = Mapping::shared_with_children(&memory)?;
+        Shared::new(Board::create(Arc::new(mapping)), memory)
+    }
+
+    fn attach(memory: Memfd) -> PyResult<Arc<Shared>> {
+        let mapping = Mapping::shared_with_children(&memory).map_err(|e| os_error(&e))?;
+        let board = Board::attach(Arc::new(mapping)).map_err(|e| {
+            PyValueError::new_err(format!("no lock came with this descriptor: {e}"))
+        })?;
+        Shared::new(board, memory).map_err(|e| os_error(&e))
+    }
+
+    fn new(board: Board, memory: Memfd) -> io::Result<Arc<Shared>> {
+        let file = named::file_identity(&memory)?;
+        Ok(Arc::new(Shared {
+            board,
+            memory,
+            file,
+            free: Mutex::new((fork_state::generation(), Vec::new())),
+        }))
+    }
+
+    /// The cells this process may give out again; none in a child that only inherited the list.
+    fn free(&self) -> MutexGuard<'_, (u64, Vec<u32>)> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.0 != fork_state::generation() {
+            *free = (fork_state::generation(), Vec::new());
+        }
+        free
+    }
+
+    fn cell(&self) -> Option<u32> {
+        let again = self.free().1.pop();
+        again.or_else(|| self.board.take())
+    }
+}
+
+impl Boards {
+    fn cell(&mut self) -> io::Result<(Arc<Shared>, u32)> {
+        if let Some(current) = &self.current
+            && let Some(cell) = current.cell()
+        {
+            return Ok((Arc::clone(current), cell));
+        }
+        let fresh = Shared::create()?;
+        let cell = fresh.cell().expect("a new board has cells");
+        self.remember(&fresh);
+        self.current = Some(Arc::clone(&fresh));
+        Ok((fresh, cell))
+    }
+
+    fn remember(&mut self, shared: &Arc<Shared>) {
+        self.known.retain(|known| known.strong_count() > 0);
+        self.known.push(Arc::downgrade(shared));
+    }
+
+    /// The board behind a descriptor, mapped already or now.
+    fn find(&mut self, fd: BorrowedFd<'_>) -> PyResult<Option<Arc<Shared>>> {
+        let file = named::file_identity(fd).map_err(|e| os_error(&e))?;
+        let mut known = self.known.iter().filter_map(Weak::upgrade);
+        Ok(known.find(|known| known.file == file))
+    }
+}
+
+/// A cell of a board that holds something.
+pub(super) struct Place {
+    /// The same as `shared`'s, one step nearer.
+    board: Board,
+    shared: Arc<Shared>,
+    pub(super) cell: u32,
+    pub(super) kind: Kind,
+    pub(super) bound: u32,
+    /// Made by this process: the generation, and how often it had forked by then.
+    made: Option<(u64, u64)>,
+    /// Whether another process was told of it.
+    sent: AtomicBool,
+}
+
+impl Place {
+    /// A new one of this process's.
+    pub(super) fn make(kind: Kind, word: u32, bound: u32) -> PyResult<Place> {
+        let (shared, cell) = boards().cell().map_err(|e| os_error(&e))?;
+        shared.board.begin(cell, kind, word, bound);
+        Ok(Place {
+            board: shared.board.clone(),
+            shared,
+            cell,
+            kind,
+            bound,
+            made: Some((fork_state::generation(), fork_state::forks())),
+            sent: AtomicBool::new(false),
+        })
+    }
+
+    /// The one in `cell` of the board that came with this process as descriptor `fd`, which is kept.
+    pub(super) fn inherit(fd: RawFd, cell: u32) -> PyResult<Place> {
+        let mut boards = boards();
+        let here = boards.inherited.iter().find(|(number, _)| *number == fd);
+        let shared = match here {
+            Some((_, shared)) => Arc::clone(shared),
+            None => {
+                let shared = match boards.find(borrowed(&[fd])?[0])? {
+                    Some(shared) => shared,
+                    None => {
+                        let memory = Memfd::from_fd(taken(fd)?).map_err(|e| os_error(&e))?;
+                        let shared = Shared::attach(memory)?;
+                        boards.remember(&shared);
+                        shared
+                    }
+                };
+                boards.inherited.push((fd, Arc::clone(&shared)));
+                shared
+            }
+        };
+        Place::open(shared, cell)
+    }
+
+    /// The one that a note tells of, left by a process that still runs.
+    pub(super) fn by_name(name: &str) -> PyResult<Place> {
+        let gone =
+            |e: io::Error| os_error(&error::context(e, format!("there is no lock {name:?}")));
+        let note = named::read_note(name).map_err(gone)?;
+        let Some((pid, started, fd, cell)) = parse(&note) else {
+            let text = format!("what is called {name:?} is no lock of manyhands");
+            return Err(PyValueError::new_err(text));
+        };
+        let fd = named::open_of_other(pid, started, fd).map_err(gone)?;
+        let mut boards = boards();
+        let shared = match boards.find(fd.as_fd())? {
+            Some(shared) => shared,
+            None => {
+                let shared = Shared::attach(Memfd::from_fd(fd).map_err(|e| os_error(&e))?)?;
+                boards.remember(&shared);
+                shared
+            }
+        };
+        Place::open(shared, cell)
+    }
+
+    fn open(shared: Arc<Shared>, cell: u32) -> PyResult<Place> {
+        let (kind, bound) = shared
+            .board
+            .open(cell)
+            .map_err(|e| PyValueError::new_err(e.to_string()))?;
+        Ok(Place {
+            board: shared.board.clone(),
+            shared,
+            cell,
+            kind,
+            bound,
+            made: None,
+            sent: AtomicBool::new(true),
+        })
+    }
+
+    #[inline]
+    pub(super) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// What another process needs to have it too: the board's descriptor, still ours, and the cell.
+    pub(super) fn share(&self) -> (RawFd, u32) {
+        self.sent.store(true, Relaxed);
+        (self.shared.memory.as_fd().as_raw_fd(), self.cell)
+    }
+
+    /// Leaves a note under `name`, by which others find it for as long as this process lives.
+    pub(super) fn publish(&self, name: &str) -> io::Result<()> {
+        let (fd, cell) = self.share();
+        let pid = fork_state::pid();
+        let started = death::start_time(pid)?;
+        named::leave_note(
+            name,
+            &format!("manyhands-lock {pid} {started} {fd} {cell}\n"),
+        )
+    }
+}
+
+fn parse(note: &str) -> Option<(i32, u64, i32, u32)> {
+    let mut words = note
+        .strip_prefix("manyhands-lock ")?
+        .split_ascii_whitespace();
+    Some((
+        words.next()?.parse().ok().filter(|pid| *pid > 0)?,
+        words.next()?.parse().ok()?,
+        words.next()?.parse().ok().filter(|fd| *fd >= 0)?,
+        words.next()?.parse().ok()?,
+    ))
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let alone = (fork_state::generation(), fork_state::forks());
+        if self.made == Some(alone) && !self.sent.load(Relaxed) {
+            self.shared.free().1.push(self.cell);
+        }
+    }
+}

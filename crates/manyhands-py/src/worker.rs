@@ -1,0 +1,228 @@
+//! The worker of a Python pool: unpickles calls, runs them, pickles what they return or raise.
+
+use std::collections::HashMap;
+
+use manyhands::engine::{Answer, Call, Desk, Execute, Left, Payload, Received};
+use manyhands_os::fork_state;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::job::mode;
+use crate::seat::Seat;
+use crate::{codec, fast};
+
+struct Worker<'py> {
+    py: Python<'py>,
+    functions: HashMap<u32, Result<Bound<'py, PyAny>, PyErr>>,
+    /// `map` and `itertools.starmap`.
+    map: Bound<'py, PyAny>,
+    starmap: Bound<'py, PyAny>,
+    /// What ends this process: a signal handler raised it while the worker waited, or a task's fork did.
+    raised: Option<PyErr>,
+    generation: u64,
+}
+
+/// What running a call came to: the value, and whether it is a list of several.
+type Ran<'py> = PyResult<(Bound<'py, PyAny>, u8)>;
+
+impl<'py> Worker<'py> {
+    fn function(&self, id: u32) -> PyResult<&Bound<'py, PyAny>> {
+        match self.functions.get(&id) {
+            Some(Ok(function)) => Ok(function),
+            Some(Err(error)) => Err(error.clone_ref(self.py)),
+            None => Err(PyRuntimeError::new_err(format!(
+                "the pool did not send function {id} to this worker"
+            ))),
+        }
+    }
+
+    fn execute(&self, call: Call) -> Ran<'py> {
+        let py = self.py;
+        let (id, how) = (call.function, call.mode);
+        // The function first: if it could not be unpickled, its arguments tell nothing.
+        let function = if how == mode::WHOLE {
+            None
+        } else {
+            Some(self.function(id)?)
+        };
+        let argument = codec::decode(py, call.bytes, call.buffers)?;
+        let Some(function) = function else {
+            let (function, args, kwds): (
+                Bound<'py, PyAny>,
+                Bound<'py, PyTuple>,
+                Bound<'py, PyDict>,
+            ) = argument.extract()?;
+            drop(argument);
+            return Ok((function.call(args, Some(&kwds))?, mode::ONE));
+        };
+        let value = match how {
+            mode::ONE => fast::call1(function, &argument)?,
+            mode::ARGS => function.call1(argument.cast_into::<PyTuple>()?)?,
+            mode::CALL => {
+                let (args, kwds): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = argument.extract()?;
+                drop(argument);
+                function.call(args, Some(&kwds))?
+            }
+            mode::MANY | mode::MANY_STARRED => {
+                // `list(map(function, items))`: CPython's own loop is the fastest there is.
+                let map = if how == mode::MANY {
+                    &self.map
+                } else {
+                    &self.starmap
+                };
+                let values = map.call1((function, argument))?;
+                return Ok((py.get_type::<PyList>().call1((values,))?, mode::MANY));
+            }
+            how => {
+                return Err(PyRuntimeError::new_err(format!(
+                    "a task of unknown mode {how}"
+                )));
+            }
+        };
+        Ok((value, mode::ONE))
+    }
+
+    /// Reports an exception: the text of its traceback, then its pickle.
+    fn report(&self, error: PyErr) -> Answer {
+        let py = self.py;
+        let exception = error.into_value(py).into_bound(py).into_any();
+        let told = || -> PyResult<(String, Payload)> {
+            let errors = py.import("manyhands.errors")?;
+            let text: String = errors
+                .getattr("_describe")?
+                .call1((&exception,))?
+                .extract()?;
+            let payload = match codec::encode(py, &exception) {
+                Ok(payload) => payload,
+                Err(why) => {
+                    let stand_in = errors
+                        .getattr("_unsendable")?
+                        .call1((why.into_value(py), &exception))?;
+                    codec::encode(py, &stand_in)?
+                }
+            };
+            Ok((text, payload))
+        };
+        // Even an exception whose repr raises is reported, if only by its type.
+        let (text, payload) =
+            told().unwrap_or_else(|error| (format!("{error}"), Payload::default()));
+        let mut bytes = (text.len() as u32).to_le_bytes().to_vec();
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.extend_from_slice(&payload.bytes);
+        Answer {
+            raised: true,
+            mode: 0,
+            payload: Payload {
+                bytes,
+                buffers: payload.buffers,
+            },
+        }
+    }
+
+    fn answer(&self, value: Bound<'py, PyAny>, how: u8) -> Answer {
+        match codec::encode(self.py, &value) {
+            Ok(payload) => Answer {
+                raised: false,
+                mode: how,
+                payload,
+            },
+            Err(why) => {
+                let made = self.py.import("manyhands.errors").and_then(|errors| {
+                    errors
+                        .getattr("_unsendable")?
+                        .call1((why.into_value(self.py), value))
+                });
+                self.report(made.map_or_else(|error| error, PyErr::from_value))
+            }
+        }
+    }
+}
+
+impl Execute for Worker<'_> {
+    fn define(&mut self, id: u32, bytes: Received, buffers: Vec<Received>) {
+        let function = codec::decode(self.py, bytes, buffers);
+        self.functions.insert(id, function);
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.functions.remove(&id);
+    }
+
+    fn run(&mut self, call: Call) -> Answer {
+        match self.execute(call) {
+            Ok((value, how)) => self.answer(value, how),
+            // A child that the task forked ends as any child that raises, and answers nothing.
+            Err(error) if self.generation != fork_state::generation() => {
+                self.raised = Some(error);
+                Answer {
+                    raised: true,
+                    mode: 0,
+                    payload: Payload::default(),
+                }
+            }
+            Err(error) => self.report(error),
+        }
+    }
+
+    fn while_waiting(&mut self, wait: &mut (dyn FnMut() + Send)) {
+        self.py.detach(wait);
+    }
+
+    fn interrupted(&mut self) -> bool {
+        match self.py.check_signals() {
+            Ok(()) => true,
+            Err(error) => {
+                self.raised = Some(error);
+                false
+            }
+        }
+    }
+}
+
+/// Serves a pool from `seat` until dismissed: runs `initializer(*initargs)`, then calls.
+#[pyfunction]
+#[pyo3(signature = (seat, initializer=None, initargs=None))]
+fn serve(
+    py: Python<'_>,
+    seat: &Bound<'_, Seat>,
+    initializer: Option<Bound<'_, PyAny>>,
+    initargs: Option<Bound<'_, PyTuple>>,
+) -> PyResult<()> {
+    let mut desk = Desk::sit(seat.get().take()?)?;
+    let mut worker = Worker {
+        py,
+        functions: HashMap::new(),
+        map: py.import("builtins")?.getattr("map")?,
+        starmap: py.import("itertools")?.getattr("starmap")?,
+        raised: None,
+        generation: fork_state::generation(),
+    };
+    if let Some(initializer) = initializer {
+        let initialised = match initargs {
+            Some(initargs) => initializer.call1(initargs),
+            None => initializer.call0(),
+        };
+        if let Err(error) = initialised {
+            let why = worker.report(error.clone_ref(py));
+            desk.fail(&mut worker, why);
+            return Err(error);
+        }
+    }
+    let left = desk.serve(&mut worker);
+    match (left, worker.raised) {
+        // Ctrl-C reaches the whole group: the parent tells the user, its workers just end.
+        (Ok(Left::Interrupted), Some(error)) if error.is_instance_of::<PyKeyboardInterrupt>(py) => {
+            Ok(())
+        }
+        (Ok(Left::Interrupted | Left::Forked), Some(error)) => Err(error),
+        (Ok(_), _) => Ok(()),
+        (Err(garbled), _) => Err(PyRuntimeError::new_err(format!(
+            "what the pool sent to this worker cannot be read: {garbled}"
+        ))),
+    }
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(serve, m)?)
+}
