@@ -1,0 +1,235 @@
+"""What can go wrong, as exceptions that say what to do.
+
+The standard library's own (``ProcessError``, ``TimeoutError``, ...) are in
+``manyhands.context``; here are those it has no name for, and the making of
+exceptions from what a worker reported.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from typing import Any
+
+from .context import ProcessError
+
+__all__ = [
+    "BrokenPool",
+    "ExceptionWithTraceback",
+    "MaybeEncodingError",
+    "PoolTerminated",
+    "RemoteError",
+    "RemoteTraceback",
+    "TaskExited",
+    "WorkerDied",
+]
+
+
+class WorkerDied(ProcessError, RuntimeError):
+    """The process that was running this task died; other tasks are not concerned.
+
+    Attributes: ``pid`` (int), ``exitcode`` (int, ``-N`` for signal N),
+    ``signal_name`` (``"SIGKILL"``, or None if it was not killed by a signal),
+    ``task_index`` (int: which part of the call, counted in tasks of ``chunksize``
+    items), ``function`` (str: what it was running).
+
+    Differs: the standard library waits for ever for the task's result
+    (python/cpython#66587).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        pid: int | None = None,
+        exitcode: int | None = None,
+        signal_name: str | None = None,
+        task_index: int | None = None,
+        function: str | None = None,
+    ) -> None:
+        super().__init__(message, pid, exitcode, signal_name, task_index, function)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.signal_name = signal_name
+        self.task_index = task_index
+        self.function = function
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BrokenPool(ProcessError, RuntimeError):
+    """The pool cannot run tasks: its workers end before they are ready, or none starts.
+
+    Differs: the standard library starts workers again and again, and waits for ever.
+    """
+
+
+class PoolTerminated(ProcessError, RuntimeError):
+    """The pool was terminated before the task was done.
+
+    Differs: the standard library waits for ever for such a result.
+    """
+
+
+class RemoteError(ProcessError, RuntimeError):
+    """A task raised an exception that could not be unpickled here.
+
+    The text says what was raised, the cause is its traceback in the worker.
+    Differs: the standard library's pool hangs (python/cpython#103061).
+    """
+
+
+class TaskExited(ProcessError, RuntimeError):
+    """A task raised SystemExit or KeyboardInterrupt; the worker goes on.
+
+    ``exception`` is what was raised. It is wrapped so that it does not end the
+    caller's program. Differs: the standard library's worker ends and the caller waits for ever.
+    """
+
+    def __init__(self, message: str, exception: BaseException | None = None) -> None:
+        super().__init__(message, exception)
+        self.exception = exception
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception from a worker: its traceback there, as text."""
+
+    __module__ = "manyhands.pool"
+
+    def __init__(self, tb: str) -> None:
+        self.tb = tb
+
+    def __str__(self) -> str:
+        return self.tb
+
+
+class ExceptionWithTraceback:
+    """An exception that carries its traceback as text when it is pickled."""
+
+    __module__ = "manyhands.pool"
+
+    def __init__(self, exc: BaseException, tb: Any) -> None:
+        self.exc = exc
+        self.tb = _quoted("".join(traceback.format_exception(type(exc), exc, tb)))
+        self.exc.__traceback__ = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_exc, (self.exc, self.tb)
+
+
+def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
+    """Put the exception of a worker together with its traceback there."""
+    exc.__cause__ = RemoteTraceback(tb)
+    return exc
+
+
+class MaybeEncodingError(Exception):
+    """A result or an exception that could not be pickled.
+
+    ``exc`` is the repr of why, ``value`` that of what.
+    """
+
+    __module__ = "manyhands.pool"
+
+    def __init__(self, exc: object, value: object) -> None:
+        self.exc = _shown(exc)
+        self.value = _shown(value)
+        super().__init__(self.exc, self.value)
+
+    def __str__(self) -> str:
+        return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+
+def _shown(value: object) -> str:
+    """The repr of a value, whatever its ``__repr__`` does."""
+    if isinstance(value, str):
+        return value
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+
+
+def _quoted(text: str) -> str:
+    return f'\n"""\n{text}"""'
+
+
+# The engine calls what follows, in the worker ...
+
+
+def _describe(exc: BaseException) -> str:
+    """The traceback of ``exc`` as text; lets go of the frames."""
+    try:
+        text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+    except Exception:  # a __str__ or __cause__ of the user's that raises
+        text = f"{type(exc).__module__}.{type(exc).__qualname__}: {_shown(exc)}\n"
+    exc.__traceback__ = None
+    # Names of files may hold what UTF-8 cannot say.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _unsendable(why: BaseException, value: object) -> MaybeEncodingError:
+    error = MaybeEncodingError(why, value)
+    error.__traceback__ = why.__traceback__
+    return error
+
+
+# ... and in the caller.
+
+
+def _from_worker(text: str, exc: Any) -> BaseException:
+    """What to raise for an exception that a task raised."""
+    cause = RemoteTraceback(_quoted(text))
+    if isinstance(exc, KeyboardInterrupt):
+        # Ctrl-C goes to the whole process group: if that is what the worker got,
+        # this process is about to get it too, and raises it here.
+        time.sleep(0.1)
+    if isinstance(exc, SystemExit | KeyboardInterrupt):
+        raised = repr(exc)
+        exc = TaskExited(f"the task raised {raised}, which ends a program but not a pool's worker", exc)
+    elif not isinstance(exc, BaseException):
+        exc = RemoteError(f"the task raised something that unpickled as {_shown(exc)}")
+    error: BaseException = exc
+    error.__cause__ = cause
+    return error
+
+
+def _undecodable(text: str, why: BaseException) -> RemoteError:
+    """What to raise for an exception that cannot be unpickled here."""
+    what = text.strip().splitlines()[-1] if text.strip() else "an exception"
+    error = RemoteError(f"the task raised {what}; that exception could not be unpickled here: {_shown(why)}")
+    error.__cause__ = RemoteTraceback(_quoted(text))
+    return error
+
+
+def _worker_died(pid: int, exitcode: int, index: int, function: object) -> WorkerDied:
+    name = getattr(function, "__qualname__", None) or _shown(function)
+    signal_name = None
+    if exitcode < 0:
+        try:
+            signal_name = signal.Signals(-exitcode).name
+        except ValueError:
+            signal_name = f"signal {-exitcode}"
+    how = f"was killed by {signal_name}" if signal_name else f"exited with code {exitcode}"
+    message = f"worker process {pid} {how} while it ran task {index} of {name}(); the pool replaced it"
+    return WorkerDied(message, pid, exitcode, signal_name, index, name)
+
+
+def _terminated(message: str) -> PoolTerminated:
+    return PoolTerminated(message)
+
+
+def _broken(reason: str, cause: str | None) -> BrokenPool:
+    if not cause:
+        reason += ': the main module may start a pool when it is imported (put that under `if __name__ == "__main__":`)'
+    error = BrokenPool(reason)
+    if cause:
+        error.__cause__ = RemoteTraceback(_quoted(cause))
+    return error

@@ -1,0 +1,564 @@
+"""Pools of worker processes: `Pool`, its results, and the worker's main function.
+
+The shape is here, the motion in the engine: a call is pickled, handed to a worker's
+mailbox, run, and collected by the thread that waits for it, all in `_engine`. Always: a pool
+keeps no thread and no process beyond its own end, and every accepted call ends in a value or an
+exception, whatever becomes of the workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from types import GenericAlias
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from . import _engine, reduction, util
+from .context import TimeoutError, get_spawning_popen
+from .errors import ExceptionWithTraceback as ExceptionWithTraceback
+from .errors import MaybeEncodingError as MaybeEncodingError
+from .errors import RemoteTraceback as RemoteTraceback
+from .errors import rebuild_exc as rebuild_exc
+
+__all__ = ["Pool", "ThreadPool"]
+
+_T = TypeVar("_T")  # what a call takes
+_R = TypeVar("_R")  # what it returns
+
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+# How long workers of a terminated pool may take to follow SIGTERM before they are killed.
+_GRACE = 5.0
+
+
+def worker(seat: _engine.Seat, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
+    """The main function of a worker process: serve the pool until dismissed."""
+    _engine.serve(seat, initializer, tuple(initargs))
+    util.debug("worker exiting")
+
+
+def _rebuild_seat(number: int, parent: int, fds: list[Any]) -> _engine.Seat:
+    return _engine.Seat.from_fds(number, parent, [fd.detach() for fd in fds])
+
+
+def _reduce_seat(seat: _engine.Seat) -> tuple[Any, ...]:
+    if get_spawning_popen() is None:
+        raise RuntimeError("a worker's seat is only handed to the process that is being started")
+    return _rebuild_seat, (seat.number, seat.parent, [reduction.DupFd(fd) for fd in seat.fds()])
+
+
+reduction.register(_engine.Seat, _reduce_seat)
+
+
+class _Staff:
+    """Starts a pool's workers, and knows them as `Process` objects.
+
+    It holds no reference to the pool, so that a forgotten pool can be collected.
+    """
+
+    def __init__(self, ctx: Any, make: Callable[..., Any], initializer: Any, initargs: tuple[Any, ...]) -> None:
+        self.ctx = ctx
+        self.make = make
+        self.initializer = initializer
+        self.initargs = initargs
+        self.processes: list[Any] = []
+
+    def start(self, seat: _engine.Seat) -> Any:
+        """Start one worker at `seat`; the parent's copies of the seat are closed."""
+        self.let_go_of_exited()
+        try:
+            process = self.make(self.ctx, target=worker, args=(seat, self.initializer, self.initargs))
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process.start()
+            self.processes.append(process)
+        finally:
+            seat.close()
+        util.debug("added worker")
+        return process
+
+    def let_go_of_exited(self) -> None:
+        for process in [process for process in self.processes if process.exitcode is not None]:
+            process.join()
+            self.processes.remove(process)
+
+
+class Pool:
+    """A pool of worker processes that run calls.
+
+    ``processes``: int, the number of workers, at least 1; None: as many as the machine has
+    processors. ``initializer(*initargs)`` runs first in each worker. ``maxtasksperchild``: int,
+    tasks (chunks, in a map) after which a worker is replaced; None: never.
+
+    Raises ValueError or TypeError for an argument of the wrong kind, OSError when no process can
+    be started.
+
+    Differs: a worker that dies takes only its running task with it, which raises
+    `manyhands.WorkerDied`; a pool whose workers cannot start raises `manyhands.BrokenPool`; SystemExit in a
+    task raises `manyhands.TaskExited`; input is drawn as workers need it.
+    """
+
+    _wrap_exception = True
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make a worker's process: a seam for subclasses."""
+        return ctx.Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        self._pool: list[Any] = []
+        self._state = INIT
+        if context is None:
+            from . import get_context
+
+            context = get_context()
+        self._ctx = context
+        if processes is None:
+            processes = _default_processes()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._maxtasksperchild = maxtasksperchild
+        self._staff = _Staff(context, self.Process, initializer, self._initargs)
+        self._pool = self._staff.processes
+        self._crew: Any = _engine.Crew(processes, maxtasksperchild, self._staff.start)
+        reducers = getattr(self, "_forward_reducers", None)  # as joblib's pools have them
+        if reducers:
+            from ._parcels import ParcelCrew
+
+            self._crew = ParcelCrew(self._crew, reducers)
+        self._tender: list[threading.Thread] = []
+        try:
+            # Not a subclass's: torch's overrides it in terms of queues that there are none of here.
+            Pool._repopulate_pool(self)
+        except BaseException:
+            _dismiss(self._staff)
+            self._crew.terminate()
+            raise
+        self._terminate = util.Finalize(
+            self, Pool._terminate_pool, args=(self._crew, self._staff, self._tender), exitpriority=15
+        )
+        self._state = RUN
+
+    def _repopulate_pool(self) -> None:
+        """Start as many workers as are missing."""
+        started: list[tuple[_engine.Offer, Any]] = []
+        try:
+            while (offered := self._crew.offer()) is not None:
+                seat, offer = offered
+                try:
+                    started.append((offer, self._staff.start(seat)))
+                except BaseException as error:
+                    self._crew.decline(offer, repr(error))
+                    raise
+        except BaseException:
+            # Those that did start belong to the pool, unless they are none of ours.
+            for offer, process in started:
+                with contextlib.suppress(TypeError):
+                    self._crew.enroll(offer, process)
+            raise
+        for offer, process in started:
+            self._crew.enroll(offer, process)
+
+    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
+        if self._state == RUN and self._crew.is_ours():
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+            self._terminate()
+
+    def __repr__(self) -> str:
+        cls = type(self)
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        self.terminate()
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def _tended(self) -> _engine.Crew:
+        """The engine, with a thread that steps in while nobody waits for a result."""
+        self._check_running()
+        if not self._tender and self._crew.is_ours():
+            thread = threading.Thread(target=self._crew.tend, name="manyhands-tender", daemon=True)
+            self._tender.append(thread)
+            thread.start()
+        crew: _engine.Crew = self._crew
+        return crew
+
+    def apply(self, func: Callable[..., _R], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> _R:
+        """Call ``func(*args, **kwds)`` in a worker and return its value.
+
+        Raises what the call raised, with its traceback in the worker as ``__cause__``;
+        `manyhands.WorkerDied` when the worker died; ValueError when the pool is closed.
+        """
+        self._check_running()
+        value: _R = self._crew.apply(func, args if type(args) is tuple else tuple(args), dict(kwds))
+        return value
+
+    def apply_async(
+        self,
+        func: Callable[..., _R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[_R], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult[_R]:
+        """Start ``func(*args, **kwds)`` in a worker; return its `ApplyResult` at once.
+
+        ``callback(value)`` or ``error_callback(exception)`` is called in a thread of this process before the
+        result is ready. What a callback raises goes to `sys.unraisablehook`.
+        """
+        crew = self._tended()
+        args = args if type(args) is tuple else tuple(args)
+        return ApplyResult(self, crew.apply_async(func, args, dict(kwds), callback, error_callback))
+
+    def map(self, func: Callable[[_T], _R], iterable: Iterable[_T], chunksize: int | None = None) -> list[_R]:
+        """Call ``func`` with each item, in the workers; return the list of values, in order.
+
+        ``chunksize``: int, items in one task; None: chosen, and shrinking towards the end.
+        Raises the exception of the call that failed first, after all calls ended.
+
+        Differs: an input without length is drawn as the workers need it.
+        """
+        return self._map(func, iterable, chunksize, False)
+
+    def starmap(
+        self, func: Callable[..., _R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[_R]:
+        """Like `map`, for items that are iterables of arguments: ``func(*item)``."""
+        return self._map(func, iterable, chunksize, True)
+
+    def _map(self, func: Any, iterable: Iterable[Any], chunksize: int | None, starred: bool) -> list[Any]:
+        self._check_running()
+        handle = self._crew.map(func, iterable, _len(iterable), _chunksize(chunksize), starred, waits=True)
+        try:
+            handle.wait()
+        except BaseException:
+            handle.cancel()
+            raise
+        values: list[Any] = handle.value()
+        return values
+
+    def map_async(
+        self,
+        func: Callable[[_T], _R],
+        iterable: Iterable[_T],
+        chunksize: int | None = None,
+        callback: Callable[[list[_R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[_R]:
+        """Like `map`, but return a `MapResult` at once. An input without length is read here."""
+        return self._map_async(func, iterable, chunksize, callback, error_callback, False)
+
+    def starmap_async(
+        self,
+        func: Callable[..., _R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[_R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[_R]:
+        """Like `starmap`, but return a `MapResult` at once."""
+        return self._map_async(func, iterable, chunksize, callback, error_callback, True)
+
+    def _map_async(
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        callback: Any,
+        error_callback: Any,
+        starred: bool,
+    ) -> MapResult[Any]:
+        crew = self._tended()
+        length = _len(iterable)
+        if length is None:
+            iterable = list(iterable)
+            length = len(iterable)
+        handle = crew.map(func, iterable, length, _chunksize(chunksize), starred, callback, error_callback)
+        crew.attend()
+        return MapResult(self, handle)
+
+    def imap(
+        self,
+        func: Callable[[_T], _R],
+        iterable: Iterable[_T],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+    ) -> IMapIterator[_R]:
+        """Like `map`, but return an iterator over the values, in order, as they come.
+
+        The iterator's ``next(timeout)`` takes seconds and raises `TimeoutError`. ``buffersize``: int, how many
+        items at most are drawn whose values were not taken yet, so that memory stays flat with a slow
+        reader or an endless input; None: as many as the workers can use. When an iterator
+        with a ``buffersize`` is dropped, no more is drawn for it; when the pool is joined, the rest is.
+
+        Differs: the input is drawn as the workers need it, not all at once; ``buffersize`` is new.
+        """
+        return IMapIterator(self, self._stream(func, iterable, chunksize, True, buffersize))
+
+    def imap_unordered(
+        self,
+        func: Callable[[_T], _R],
+        iterable: Iterable[_T],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+    ) -> IMapUnorderedIterator[_R]:
+        """Like `imap`, with the values in the order in which they come."""
+        return IMapUnorderedIterator(self, self._stream(func, iterable, chunksize, False, buffersize))
+
+    def _stream(
+        self, func: Any, iterable: Iterable[Any], chunksize: int, ordered: bool, buffersize: int | None
+    ) -> _engine.Job:
+        size = _chunksize(chunksize)
+        assert size is not None
+        if buffersize is not None:
+            buffersize = operator.index(buffersize)
+            if buffersize < 1:
+                raise ValueError(f"buffersize must be None or at least 1, not {buffersize}")
+        return self._tended().stream(func, iterable, size, ordered, buffersize)
+
+    def close(self) -> None:
+        """Take no more calls; the workers end when those accepted are done."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._crew.close()
+
+    def terminate(self) -> None:
+        """End the workers now; calls that are not done raise `manyhands.PoolTerminated`."""
+        util.debug("terminating pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait for the workers to end, after `close` or `terminate`."""
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._crew.join(_GRACE)
+        _stop_tending(self._crew, self._tender)
+        for process in self._staff.processes:
+            process.join()
+
+    @staticmethod
+    def _terminate_pool(crew: _engine.Crew, staff: _Staff, tender: list[threading.Thread]) -> None:
+        if not crew.is_ours():
+            return
+        crew.terminate()
+        crew.join(_GRACE)
+        _stop_tending(crew, tender)
+        for process in staff.processes:
+            process.join()
+
+
+def _default_processes() -> int:
+    count = getattr(os, "process_cpu_count", os.cpu_count)()
+    return count or 1
+
+
+def _dismiss(staff: _Staff) -> None:
+    """End the workers of a pool that could not be completed."""
+    for process in staff.processes:
+        process.terminate()
+    for process in staff.processes:
+        process.join()
+
+
+def _stop_tending(crew: _engine.Crew, tender: list[threading.Thread]) -> None:
+    crew.stop_tending()
+    for thread in tender:
+        if thread is not threading.current_thread():
+            thread.join()
+    tender.clear()
+
+
+def _len(iterable: Iterable[Any]) -> int | None:
+    return len(iterable) if isinstance(iterable, Sized) else None
+
+
+def _chunksize(size: int | None) -> int | None:
+    if size is None:
+        return None
+    size = operator.index(size)
+    if size < 1:
+        raise ValueError(f"Chunksize must be 1+, not {size}")
+    return size
+
+
+class ApplyResult(Generic[_R]):
+    """The result of a call that was started, as `Pool.apply_async` returns it."""
+
+    def __init__(self, pool: Pool, handle: _engine.Job) -> None:
+        self._pool: Pool | None = pool
+        self._handle = handle
+
+    def ready(self) -> bool:
+        """Whether the call ended."""
+        return self._handle.ready()
+
+    def successful(self) -> bool:
+        """Whether the call ended without an exception; ValueError before it ended."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._handle.successful()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the call ended, at most ``timeout`` seconds."""
+        if self._handle.wait(timeout):
+            self._pool = None
+
+    def get(self, timeout: float | None = None) -> _R:
+        """Return the value, or raise what the call raised; `TimeoutError` after ``timeout`` seconds."""
+        if not self._handle.wait(timeout):
+            raise TimeoutError
+        self._pool = None
+        value: _R = self._handle.value()
+        return value
+
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult[list[_R]]):
+    """The result of a map that was started; its value is the list of values."""
+
+
+class IMapIterator(Iterator[_R]):
+    """The values of a map one by one, in the order of the input."""
+
+    def __init__(self, pool: Pool, handle: _engine.Job) -> None:
+        self._pool: Pool | None = pool
+        self._handle = handle
+
+    def __iter__(self) -> Self:
+        return self
+
+    def next(self, timeout: float | None = None) -> _R:
+        """Return the next value; `TimeoutError` after ``timeout`` seconds; StopIteration at the end."""
+        taken = self._handle.next(timeout)
+        if taken is None:
+            raise TimeoutError
+        if not taken:
+            self._pool = None
+            raise StopIteration
+        value: _R = taken[0]
+        return value
+
+    __next__ = next
+
+
+class IMapUnorderedIterator(IMapIterator[_R]):
+    """The values of a map one by one, as they come."""
+
+
+class ThreadPool(Pool):
+    """A pool of threads: the interface of `Pool`, in this process; nothing is pickled.
+
+    ``processes``: int, the number of threads, at least 1; None: as many as the machine has
+    processors. ``initializer(*initargs)`` runs first in each thread.
+
+    Differs: SystemExit in a call raises `manyhands.TaskExited`; an initializer that raises in every
+    thread raises `manyhands.BrokenPool`; `imap` draws its input as the threads need it; calls that are not
+    done when the pool is terminated raise `manyhands.PoolTerminated`.
+    """
+
+    _wrap_exception = False
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make a worker's thread: a seam for subclasses."""
+        from .dummy import Process
+
+        return Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        from ._thread_crew import ThreadCrew
+
+        self._pool: list[Any] = []
+        self._state = INIT
+        self._ctx = None
+        if processes is None:
+            processes = _default_processes()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._maxtasksperchild = None
+        self._crew: Any = ThreadCrew(initializer, self._initargs)
+        try:
+            self._repopulate_pool()
+        except BaseException:
+            self._crew.terminate()
+            raise
+        self._terminate = util.Finalize(self, self._crew.terminate, exitpriority=15)
+        self._state = RUN
+
+    def _repopulate_pool(self) -> None:
+        """Start as many threads as are missing."""
+        while len(self._pool) < self._processes:
+            thread = self.Process(self._ctx, target=self._crew.serve)
+            thread.name = thread.name.replace("Process", "PoolWorker")
+            thread.daemon = True
+            self._crew.enroll()
+            thread.start()
+            self._pool.append(thread)
+            util.debug("added worker")
+
+    def _tended(self) -> Any:
+        self._check_running()
+        return self._crew
+
+    def join(self) -> None:
+        """Wait for the threads to end, after `close` or `terminate`."""
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._crew.hurry()
+        for thread in self._pool:
+            if thread is not threading.current_thread():
+                thread.join()

@@ -1,0 +1,123 @@
+"""A child by fork, and what every kind of child is to its parent: wait, signal, reap.
+
+Always: the engine's `Child` says what became of the child, once and for all threads; a process that
+inherited this object by a fork may signal the child but never waits for it.
+Not here: fresh interpreters (`popen_spawn_posix`), the fork server (`popen_forkserver`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from _signal import SIGINT, SIGKILL, SIGTERM  # type: ignore[import-not-found]
+from collections.abc import Callable
+from typing import NoReturn
+
+from . import _engine, process, util
+
+__all__ = ["Popen"]
+
+
+class Popen:
+    """A started child.  `pid` is its number, `sentinel` a descriptor that turns readable when it ends."""
+
+    method = "fork"
+
+    def __init__(self, process_obj: process.BaseProcess) -> None:
+        util._flush_std_streams()  # or the child would write what is buffered a second time
+        self._owner = os.getpid()
+        self._launch(process_obj)
+
+    def _adopt(self, child: _engine.Child) -> None:
+        """Take the engine's Child as this object's."""
+        self._child = child
+        self.pid = child.pid
+        self.sentinel = child.sentinel
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Return what names, in the child, a descriptor of the parent's."""
+        return fd
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code if it is known already, else None."""
+        return self.poll()
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, -N for signal N, or None while the child runs; flag 0 waits."""
+        if os.getpid() != self._owner:
+            return None
+        return self._child.poll() if flag == os.WNOHANG else self._child.wait(None)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait at most `timeout` seconds, None is for ever, for the child to end; return the exit code or None."""
+        if os.getpid() != self._owner:
+            return None
+        if timeout is not None and timeout <= 0:
+            return self._child.poll()
+        return self._child.wait(timeout)
+
+    def _send_signal(self, sig: int) -> None:
+        if os.getpid() == self._owner:
+            self._child.signal(sig)
+            return
+        try:
+            os.kill(self.pid, sig)
+        except ProcessLookupError:
+            pass
+
+    def interrupt(self) -> None:
+        """Send SIGINT to the child."""
+        self._send_signal(SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the child."""
+        self._send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL to the child."""
+        self._send_signal(SIGKILL)
+
+    def close(self) -> None:
+        """Give back the descriptors; the exit code stays known."""
+        self._child.close()
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        lifeline = process._own_lifeline()
+        if f"{__package__}.shared_memory" in sys.modules:
+            # A child that makes a segment tells its family's tracker, or its end would be the segment's.
+            sys.modules[f"{__package__}.resource_tracker"].ensure_running()
+        pid = os.fork()
+        if not pid:
+            _run_and_leave(lambda: process_obj._bootstrap(parent_sentinel=lifeline))
+        self._adopt(_own(pid))
+
+
+def _own(pid: int) -> _engine.Child:
+    """Return the engine's Child for a process just started; if there cannot be one, there is no child either."""
+    try:
+        return _engine.Child.own(pid)
+    except BaseException:
+        os.kill(pid, SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _run_and_leave(bootstrap: Callable[[], int]) -> NoReturn:
+    """In a forked child: run, do what is due at exit, and end here; the frames above are the parent's."""
+    code = 1
+    try:
+        atexit._clear()  # the parent's exit functions are the parent's
+        atexit.register(util._exit_function)
+        code = bootstrap()
+    except SystemExit as stop:
+        code = process._status_of(stop)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        try:
+            atexit._run_exitfuncs()
+            util._flush_std_streams()
+        finally:
+            os._exit(code & 0xFF)

@@ -1,0 +1,687 @@
+"""Queues between processes: `Queue`, `JoinableQueue`, and the plainer `SimpleQueue`.
+
+Always: what was put by one process is got in that order; `put` never waits for a reader, only for a free
+place of a bounded queue; no process waits at its exit for a reader that is gone.
+Not here: pipes (`connection`), locks (`synchronize`); the bytes are moved by the engine.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import queue
+import threading
+import time
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable
+from queue import Empty as Empty
+from queue import Full as Full
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from . import _engine, context
+from .connection import Connection, Pipe
+from .synchronize import SEM_VALUE_MAX, BoundedSemaphore, Lock, Semaphore
+from .util import Finalize, debug, info, is_exiting, register_after_fork
+
+__all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
+
+if TYPE_CHECKING:
+    from .context import BaseContext
+
+_T = TypeVar("_T")
+
+_ForkingPickler = context.reduction.ForkingPickler
+
+
+class _OwnShutDown(Exception):
+    """The queue was shut down: nothing can be put, and nothing is left to get."""
+
+
+_OwnShutDown.__name__ = _OwnShutDown.__qualname__ = "ShutDown"
+# CPython 3.13 has a name for it, and programs catch that one.
+ShutDown: type[Exception] = getattr(queue, "ShutDown", _OwnShutDown)
+
+_sentinel: Any = object()  # in a buffer: the feeder ends here
+
+# What a queue that was shut down has told its other users.
+_OPEN, _DRAINING, _SHUT = range(3)
+# A message without bytes, which no pickle is: whoever gets it learns that the queue was shut down.
+_LAST = b""
+# How many items a feeder looks at together.
+_BATCH = 256
+# How long a feeder that has to end may take before the pipe is made larger, in seconds.
+_SOON = 0.05
+# How often one who waits for a free place looks whether the queue was shut down.
+_LOOK = 0.25
+
+
+def _is_item(entry: object) -> bool:
+    return entry is not _sentinel
+
+
+def _once(act: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls act() the first time it is called, whichever thread that is."""
+    called = threading.Lock()
+
+    def once() -> None:
+        if called.acquire(False):
+            act()
+
+    return once
+
+
+class Queue(Generic[_T]):
+    """A queue that any number of processes and threads put into and get from.
+
+    maxsize -- int, how many items it holds; 0 and less: as many as semaphores can count
+    ctx -- the context whose locks it uses; `Queue()` of a context gives its own
+
+    A child gets the queue as an argument, or by inheritance; it can be pickled for nothing else.
+
+    Differs: while the pipe has room, put() itself pickles the item and, if it is small, writes it; the thread
+    starts only when there is more.  Exit waits for nobody when no process is left that could read.  `shutdown` is
+    there on every Python.
+    """
+
+    # Objects unpickled by subclasses that know nothing of it cannot be shut down.
+    _phase: Any = None
+
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+        if maxsize <= 0:
+            maxsize = SEM_VALUE_MAX
+        self._maxsize = maxsize
+        self._reader, self._writer = Pipe(duplex=False)
+        self._rlock = ctx.Lock()
+        self._opid = os.getpid()
+        self._wlock = ctx.Lock()
+        self._sem = ctx.BoundedSemaphore(maxsize)
+        self._phase = ctx.Semaphore(_OPEN)
+        self._ignore_epipe = False  # for executors, who tear queues down
+        self._reset()
+        register_after_fork(self, Queue._after_fork)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        return (
+            self._ignore_epipe, self._maxsize, self._reader, self._writer,
+            self._rlock, self._wlock, self._sem, self._opid, self._phase,
+        )  # fmt: skip
+
+    def __setstate__(self, state: Any) -> None:
+        (
+            self._ignore_epipe, self._maxsize, self._reader, self._writer,
+            self._rlock, self._wlock, self._sem, self._opid, *rest,
+        ) = state  # fmt: skip
+        if rest:
+            (self._phase,) = rest
+        self._reset()
+
+    def _after_fork(self) -> None:
+        debug("Queue._after_fork()")
+        self._reset(after_fork=True)
+
+    def _reset(self, after_fork: bool = False) -> None:
+        if after_fork:
+            self._notempty._at_fork_reinit()
+        else:
+            self._notempty: Any = threading.Condition(threading.Lock())
+        # Guarded by _notempty; the feeder takes an item out when it is in the pipe, not before.
+        self._buffer: deque[Any] = deque()
+        self._thread: threading.Thread | None = None
+        self._jointhread: Finalize | None = None
+        self._joincancelled = False
+        self._closed = False
+        self._used = False  # whether this process has put something
+        self._close: Finalize | None = None
+        self._send_bytes = self._writer.send_bytes
+        self._recv_bytes = self._reader.recv_bytes
+        self._poll = self._reader.poll
+        # The engine's half: made when it is first needed, because subclasses may yet put wrappers around what it
+        # is made of.  False: they did, and all goes through these.
+        self._ends: Any = None
+
+    def _engine_ends(self) -> Any:
+        """Return the engine's half of this queue, or False."""
+        if self._ends is None:
+            ours = (
+                type(self._reader) is type(self._writer) is Connection
+                and type(self._rlock) is type(self._wlock) is Lock
+                and type(self._sem) is BoundedSemaphore
+                and type(self._phase) is Semaphore
+                # A subclass that has a feeder of its own has its own way to pickle.
+                and type(self)._start_thread is Queue._start_thread
+            )
+            self._ends = ours and _engine.QueueEnds(
+                self._reader, self._writer, self._rlock._semlock, self._wlock._semlock,
+                self._sem._semlock, self._maxsize, self._phase._semlock,
+            )  # fmt: skip
+        return self._ends
+
+    # ---- putting ----
+
+    def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item into the queue; wait for a free place, at most `timeout` seconds (None: for ever).
+
+        Raises queue.Full when there is no place in time, or at once with block=False; ValueError when this
+        process has closed the queue, queue.ShutDown after shutdown().
+        An item that cannot be pickled is reported by `_on_queue_feeder_error`: by default it prints a traceback.
+        """
+        if self._closed:
+            self._check_open()
+        ends = self._ends
+        # What the feeder holds goes first, and then this item too is the feeder's.
+        if ends and not self._buffer:
+            left = ends.put(obj)
+            if left is None:
+                self._used = True
+                return
+            if left is not True and left is not False:
+                self._leave(obj, left)
+                return
+        self._claim(block, timeout)
+        self._post(obj)
+
+    def _claim(self, block: bool, timeout: float | None) -> None:
+        """Take a place for an item, or raise what put() raises."""
+        self._check_open()
+        if self._is_shut():
+            raise ShutDown
+        if self._sem.acquire(False):
+            return
+        if not block:
+            raise Full
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _LOOK if deadline is None else min(_LOOK, deadline - time.monotonic())
+            if left > 0 and self._sem.acquire(True, left):
+                break
+            if self._is_shut():
+                raise ShutDown
+            if left <= 0:
+                raise Full
+        if self._is_shut():
+            self._sem.release()
+            raise ShutDown
+
+    def _post(self, obj: _T) -> None:
+        """Send an item that has a place, or leave it to the feeder."""
+        ends = self._engine_ends()
+        if not ends or self._buffer:
+            self._leave_to_feeder(obj)
+            return
+        left = ends.post(obj)
+        if left is None:
+            self._used = True
+        else:
+            self._leave(obj, left)
+
+    def _leave(self, obj: _T, left: Any) -> None:
+        """Deal with an item that could not be sent at once: pickled, or the exception that pickling raised."""
+        if type(left) is _engine.Pickled:
+            self._leave_to_feeder(left)
+            return
+        self._refused()
+        try:
+            raise left
+        except Exception as error:
+            self._on_queue_feeder_error(error, obj)
+
+    def _leave_to_feeder(self, entry: Any) -> None:
+        self._used = True
+        with self._notempty:
+            if self._thread is None:
+                self._start_thread()
+            self._buffer.append(entry)
+            self._notempty.notify()
+
+    def _places(self) -> Any:
+        """Return what the feeder releases when an item that had a place will not be sent.
+
+        It must not refer to the queue, which would then never be forgotten.
+        """
+        return self._sem
+
+    def _refused(self) -> None:
+        """An item that had a place will not be sent: for queues that count more than places."""
+
+    def put_nowait(self, obj: _T) -> None:
+        """put(obj, block=False)"""
+        return self.put(obj, False)
+
+    # ---- getting ----
+
+    def get(self, block: bool = True, timeout: float | None = None) -> _T:
+        """Take the oldest item out of the queue; wait for one, at most `timeout` seconds (None: for ever).
+
+        Raises queue.Empty when there is none in time, or at once with block=False; ValueError when this
+        process has closed the queue, queue.ShutDown when it was shut down and is empty; and what unpickling the
+        item raises.
+        """
+        if self._closed:
+            self._check_open()
+        ends = self._ends
+        if ends is None:
+            ends = self._engine_ends()
+        if not ends:
+            return self._get_slowly(block, timeout)
+        item = ends.get(block, timeout)
+        if item is not ends and item is not _engine.QueueEnds:
+            return item  # type: ignore[no-any-return]
+        return self._get_last(item, block, timeout)
+
+    def _get_last(self, item: Any, block: bool, timeout: float | None) -> _T:
+        """Go on with get() when it has met the end of a queue that was shut down."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if item is _engine.QueueEnds:
+                raise ShutDown
+            if item is not self._ends:
+                return item  # type: ignore[no-any-return]
+            # This message is for all who wait, and stays behind what was sent meanwhile.
+            self._send_last()
+            if self.qsize():
+                time.sleep(0.001)  # another process has yet to send what it put before
+            item = self._ends.get(block, None if deadline is None else max(deadline - time.monotonic(), 0))
+
+    def _get_slowly(self, block: bool, timeout: float | None) -> _T:
+        """get() with what a subclass has put in the place of the connections or locks."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        data = _LAST
+        while not len(data):
+            if self._is_shut() and not self.qsize():
+                raise ShutDown
+            data = self._receive(block, deadline)
+            if not len(data):
+                self._send_last()
+        # Others may get while this item is unpickled.
+        item: _T = _ForkingPickler.loads(data)
+        return item
+
+    def _receive(self, block: bool, deadline: float | None) -> Any:
+        """Take a message out of the pipe, and give its place back."""
+        if block and deadline is None:
+            with self._rlock:
+                data = self._recv_bytes()
+        else:
+            left = None if deadline is None else deadline - time.monotonic()
+            if not self._rlock.acquire(block, left if block else None):
+                raise Empty
+            try:
+                left = deadline - time.monotonic() if block and deadline is not None else 0
+                if not self._poll(max(left, 0)):
+                    raise Empty
+                data = self._recv_bytes()
+            finally:
+                self._rlock.release()
+        if len(data):
+            self._sem.release()
+        return data
+
+    def get_nowait(self) -> _T:
+        """get(block=False)"""
+        return self.get(False)
+
+    # ---- looking ----
+
+    def qsize(self) -> int:
+        """Return how many items were put and not got: by the time it is known it may be another number."""
+        return self._maxsize - self._sem._semlock._get_value()
+
+    def empty(self) -> bool:
+        """Return whether get() would wait.  Items that a feeder still holds do not count.
+
+        Raises OSError when this process has used and closed the queue.
+        """
+        if self._phase is not None and self._is_shut():
+            return not self.qsize()
+        return not self._poll()
+
+    def full(self) -> bool:
+        """Return whether put() would wait."""
+        return self._sem._semlock._is_zero()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+
+    # ---- shutting down, for all processes ----
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """End the queue in all processes: put() raises queue.ShutDown, get() does once the queue is empty.
+
+        immediate -- also drop what is in it; JoinableQueue counts what was dropped as done
+
+        On Pythons before 3.13, which have no queue.ShutDown, it is manyhands.queues.ShutDown.
+        Differs: the standard library's multiprocessing queues have no shutdown; it is as in `queue.Queue`.
+        """
+        self._check_open()
+        if self._phase is None:
+            raise NotImplementedError(f"{type(self).__name__} was unpickled without what shutdown() needs")
+        with self._rlock:
+            for _ in range((_SHUT if immediate else _DRAINING) - self._phase._semlock._get_value()):
+                self._phase.release()
+        if immediate:
+            self._drop_items()
+        self._send_last()
+
+    def _drop_items(self) -> None:
+        """Take out what is in the queue, and what other processes are still about to send."""
+        with self._notempty:
+            dropped = len(self._buffer)
+            if self._thread is not None and dropped:
+                dropped -= 1  # the feeder is at the first one
+            for _ in range(dropped):
+                self._buffer.pop()
+        end = time.monotonic() + 1
+        while dropped or (self.qsize() and time.monotonic() < end):
+            if not dropped:
+                with self._rlock:
+                    if not self._poll(0.01) or not len(self._recv_bytes()):
+                        continue
+            else:
+                dropped -= 1
+            self._sem.release()
+            self._refused()
+
+    def _send_last(self) -> None:
+        ends = self._engine_ends()
+        if not ends:
+            with self._wlock:
+                self._send_bytes(_LAST)
+        elif self._buffer or not ends.send_now(_LAST):
+            self._leave_to_feeder(_engine.Pickled(_LAST))
+
+    def _is_shut(self) -> bool:
+        return self._phase is not None and not self._phase._semlock._is_zero()
+
+    # ---- ending, for this process ----
+
+    def close(self) -> None:
+        """Say that this process will neither put nor get any more; what it has put will be delivered."""
+        self._closed = True
+        close = self._close
+        if close:
+            self._close = None
+            close()
+        elif self._used:
+            self._reader.close()
+            self._writer.close()
+
+    def join_thread(self) -> None:
+        """After close(): wait until what this process has put is in the pipe.
+
+        It does not wait when no process is left that could read.
+        """
+        debug("Queue.join_thread()")
+        if not self._closed:
+            raise AssertionError(f"Queue {self!r} not closed")
+        if self._jointhread:
+            self._jointhread()
+
+    def cancel_join_thread(self) -> None:
+        """Let this process exit without waiting for its items to be delivered: they may be lost."""
+        debug("Queue.cancel_join_thread()")
+        self._joincancelled = True
+        if self._jointhread is not None:
+            self._jointhread.cancel()
+
+    def _terminate_broken(self) -> None:
+        """Close a queue whose readers are dead, for executors."""
+        self._reader.close()
+        self.close()
+        self.join_thread()
+
+    # ---- the feeder: a thread that sends what did not fit into the pipe ----
+
+    def _start_thread(self) -> None:
+        debug("Queue._start_thread()")
+        self._buffer.clear()
+        ends = self._engine_ends()
+        reader_close = _once(self._reader.close)
+        self._thread = threading.Thread(
+            target=Queue._feed,
+            args=(
+                self._buffer, self._notempty,
+                *((ends.send_all, None) if ends else (self._send_bytes, self._wlock)),
+                reader_close, self._writer.close,
+                self._ignore_epipe, self._on_queue_feeder_error, self._places(),
+            ),
+            name="QueueFeederThread",
+            daemon=True,
+        )  # fmt: skip
+        try:
+            self._thread.start()
+        except BaseException:  # no thread starts any more when the interpreter ends
+            self._thread = None
+            raise
+        if not self._joincancelled:
+            self._jointhread = Finalize(
+                self._thread,
+                Queue._finalize_join,
+                [weakref.ref(self._thread), reader_close, self._writer],
+                exitpriority=-5,
+            )
+        self._close = Finalize(self, Queue._finalize_close, [self._buffer, self._notempty], exitpriority=10)
+
+    @staticmethod
+    def _finalize_join(
+        thread_ref: weakref.ref[threading.Thread],
+        let_go_of_reader: Callable[[], object] | None = None,
+        writer: Any = None,
+    ) -> None:
+        debug("joining queue thread")
+        if let_go_of_reader is not None:
+            # Nobody reads in this process any more.  If it was the last that could, the feeder's write fails
+            # now instead of waiting for ever.
+            let_go_of_reader()
+        thread = thread_ref()
+        if thread is None:
+            debug("... queue thread already dead")
+            return
+        # Somebody may wait for this process to end before he reads: let the pipe take as much as it may.
+        size = 1 << 16
+        thread.join(_SOON)
+        while thread.is_alive() and type(writer) is Connection and not writer.closed:
+            size *= 2
+            if not _engine.grow_pipe(writer, size):
+                break
+            thread.join(_SOON)
+        thread.join()
+        debug("... queue thread joined")
+
+    @staticmethod
+    def _finalize_close(buffer: deque[Any], notempty: threading.Condition) -> None:
+        debug("telling queue thread to quit")
+        with notempty:
+            buffer.append(_sentinel)
+            notempty.notify()
+
+    @staticmethod
+    def _feed(
+        buffer: deque[Any],
+        notempty: threading.Condition,
+        send_bytes: Callable[[Any], Any],
+        writelock: Any,
+        reader_close: Callable[[], object],
+        writer_close: Callable[[], object],
+        ignore_epipe: bool,
+        onerror: Callable[[Exception, Any], object],
+        queue_sem: Any,
+    ) -> None:
+        """Send what is in the buffer until the sentinel comes: the feeder's main function.
+
+        writelock -- None: send_bytes() takes a list of items and returns how many it sent
+        """
+        debug("starting thread to feed data to pipe")
+        while True:
+            with notempty:
+                while not buffer:
+                    notempty.wait()
+                entries = list(itertools.islice(buffer, 1 if writelock else _BATCH))
+            if entries[0] is _sentinel:
+                debug("feeder thread got sentinel -- exiting")
+                reader_close()
+                writer_close()
+                return
+            sent = 1
+            try:
+                if writelock is None:
+                    sent = send_bytes(list(itertools.takewhile(_is_item, entries)))
+                else:
+                    data = _ForkingPickler.dumps(entries[0])
+                    with writelock:
+                        send_bytes(data)
+            except Exception as error:
+                broken = getattr(error, "errno", 0) == errno.EPIPE
+                if broken and (ignore_epipe or _sentinel in buffer):
+                    info("queue thread ends: nobody is left to read what was put")
+                    return
+                if is_exiting():
+                    # The interpreter may have taken apart what this thread needs.
+                    info("error in queue thread: %s", error)
+                    return
+                # The item is gone, so its place is free.
+                queue_sem.release()
+                first = entries[0]
+                onerror(error, first.item() if type(first) is _engine.Pickled else first)
+                del first
+            del entries
+            for _ in range(sent):
+                buffer.popleft()
+
+    @staticmethod
+    def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
+        """Report that an item, `obj`, could not be sent because of `e`.  Executors override it."""
+        import traceback
+
+        traceback.print_exc()
+
+    __class_getitem__: ClassVar[Any] = classmethod(types.GenericAlias)
+
+
+class JoinableQueue(Queue[_T]):
+    """A queue whose users say when they are done with an item, so that others can wait for it.
+
+    Differs: an item that could not be pickled does not keep join() waiting; otherwise as `Queue`.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+        super().__init__(maxsize, ctx=ctx)
+        self._unfinished_tasks = ctx.Semaphore(0)
+        self._cond = ctx.Condition()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (*super().__getstate__(), self._cond, self._unfinished_tasks)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state[:-2])
+        self._cond, self._unfinished_tasks = state[-2:]
+
+    def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item into the queue, as Queue.put() does; join() waits for it to be done."""
+        self._claim(block, timeout)
+        # First: who gets the item may be done with it before this call returns.  Without the lock: join() waits for
+        # the last task to be done, whenever it was put.
+        self._unfinished_tasks.release()
+        self._post(obj)
+
+    def _refused(self) -> None:
+        _count_done(self._unfinished_tasks, self._cond)
+
+    def _places(self) -> Any:
+        return _PlaceAndTask(self._sem, self._unfinished_tasks, self._cond)
+
+    def task_done(self) -> None:
+        """Say that the work on an item that was got is done.
+
+        Raises ValueError when called more often than items were put.  Differs: none.
+        """
+        _count_done(self._unfinished_tasks, self._cond)
+
+    def join(self) -> None:
+        """Wait until all items that were put are done.  Differs: none."""
+        with self._cond:
+            if not self._unfinished_tasks._semlock._is_zero():
+                self._cond.wait()
+
+
+def _count_done(unfinished: Any, cond: Any) -> None:
+    """Count a task as done, and wake who waits for the last one."""
+    with cond:
+        if not unfinished.acquire(False):
+            raise ValueError("task_done() called too many times")
+        if unfinished._semlock._is_zero():
+            cond.notify_all()
+
+
+class _PlaceAndTask:
+    """What an item of a JoinableQueue takes: a place, and a task to be done."""
+
+    def __init__(self, places: Any, unfinished: Any, cond: Any) -> None:
+        self._all = places, unfinished, cond
+
+    def release(self) -> None:
+        """Give both back."""
+        places, unfinished, cond = self._all
+        places.release()
+        _count_done(unfinished, cond)
+
+
+class SimpleQueue(Generic[_T]):
+    """A pipe with a lock at each end: put() waits when the pipe is full.
+
+    ctx -- the context whose locks it uses; `SimpleQueue()` of a context gives its own
+
+    Differs: none.
+    """
+
+    def __init__(self, *, ctx: BaseContext) -> None:
+        self._reader, self._writer = Pipe(duplex=False)
+        self._rlock = ctx.Lock()
+        self._wlock = ctx.Lock()
+        self._poll = self._reader.poll
+
+    def close(self) -> None:
+        """Close this process's ends."""
+        self._reader.close()
+        self._writer.close()
+
+    def empty(self) -> bool:
+        """Return whether get() would wait.  Raises OSError when closed."""
+        return not self._poll()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        return self._reader, self._writer, self._rlock, self._wlock
+
+    def __setstate__(self, state: Any) -> None:
+        self._reader, self._writer, self._rlock, self._wlock = state
+        self._poll = self._reader.poll
+
+    def get(self) -> _T:
+        """Wait for an item and return it.
+
+        Raises EOFError when no process is left that could put one, OSError when closed.
+        """
+        if type(self._reader) is Connection and type(self._rlock) is type(self._wlock) is Lock:
+            taken: _T = _engine.take_object(self._reader, self._rlock._semlock, self._wlock._semlock)
+            return taken
+        with self._rlock:
+            data = self._reader.recv_bytes()
+        # Others may get while this item is unpickled.
+        item: _T = _ForkingPickler.loads(data)
+        return item
+
+    def put(self, obj: _T) -> None:
+        """Send an item; wait while the pipe is full.  Raises what pickling it raises, OSError when closed."""
+        if type(self._writer) is Connection and type(self._wlock) is Lock:
+            _engine.put_object(self._writer, self._wlock._semlock, obj)
+            return
+        data = _ForkingPickler.dumps(obj)
+        with self._wlock:
+            self._writer.send_bytes(data)
+
+    __class_getitem__: ClassVar[Any] = classmethod(types.GenericAlias)
