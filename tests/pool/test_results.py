@@ -1,0 +1,277 @@
+"""What a pool's calls return: values, order, types, sizes, callbacks."""
+
+from __future__ import annotations
+
+import array
+import itertools
+import pickle
+import threading
+from typing import Any
+
+import pytest
+import work
+
+import manyhands
+from manyhands import pool as pool_module
+
+
+def test_apply_returns_the_value(pool: Any) -> None:
+    assert pool.apply(work.square, (7,)) == 49
+
+
+def test_arguments_and_keywords_arrive(pool: Any) -> None:
+    assert pool.apply(work.total, (1, "a"), {"k": [2]}) == ((1, "a"), {"k": [2]})
+    assert pool.apply(work.total, [1, 2]) == ((1, 2), {})
+
+
+def test_callables_that_are_not_plain_functions(pool: Any) -> None:
+    assert pool.apply("abc".upper) == "ABC"
+    assert pool.map("a".__add__, ["b", "c"]) == ["ab", "ac"]
+    assert pool.map(abs, [-1, 2]) == [1, 2]
+    assert pool.apply(complex, (1, 2)) == 1 + 2j
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 2, 3, 100])
+def test_map_keeps_the_order(pool: Any, chunksize: int | None) -> None:
+    assert pool.map(work.square, range(50), chunksize) == [x * x for x in range(50)]
+
+
+def test_map_of_nothing(pool: Any) -> None:
+    assert pool.map(work.square, []) == []
+    assert pool.map(work.square, iter(())) == []
+    assert list(pool.imap(work.square, [])) == []
+    assert pool.map_async(work.square, ()).get() == []
+
+
+def test_map_draws_from_a_generator(pool: Any) -> None:
+    assert pool.map(work.square, (x for x in range(1000))) == [x * x for x in range(1000)]
+
+
+def test_starmap_spreads_its_items(pool: Any) -> None:
+    assert pool.starmap(pow, [(2, 3), [3, 2]], 1) == [8, 9]
+    assert pool.starmap(pow, zip([2, 3], [3, 2], strict=True)) == [8, 9]
+    assert pool.starmap_async(pow, [(2, 3)]).get() == [8]
+
+
+def test_imap_keeps_the_order_and_unordered_all_values(pool: Any) -> None:
+    assert list(pool.imap(work.square, range(100))) == [x * x for x in range(100)]
+    assert list(pool.imap(work.square, range(100), 7)) == [x * x for x in range(100)]
+    assert sorted(pool.imap_unordered(work.square, range(100), 7)) == [x * x for x in range(100)]
+
+
+def test_imap_goes_on_after_a_failed_item(pool: Any) -> None:
+    seen: list[Any] = []
+    results = pool.imap(work.fail_on_three, range(5))
+    for _ in range(5):
+        try:
+            seen.append(next(results))
+        except KeyError as error:
+            seen.append(repr(error))
+    assert seen == [0, 1, 2, "KeyError(3)", 4]
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_imap_yields_what_came_before_its_input_failed(pool: Any) -> None:
+    def numbers() -> Any:
+        yield from range(3)
+        raise LookupError("no more")
+
+    results = pool.imap(work.square, numbers())
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(LookupError) as caught:
+        next(results)
+    assert caught.value.__cause__ is None, "the caller's own exception is nobody's remote one"
+
+
+def test_input_is_drawn_no_further_than_the_pool_can_use(pool: Any, tmp_path: Any) -> None:
+    drawn = 0
+
+    def gates() -> Any:
+        nonlocal drawn
+        for _ in range(100_000):
+            drawn += 1
+            yield str(tmp_path / "gate")
+
+    results = pool.imap(work.wait_for, gates())
+    with pytest.raises(manyhands.TimeoutError):
+        results.next(0.5)
+    assert 1 <= drawn < 100
+    results._handle.cancel()
+    (tmp_path / "gate").touch()
+    assert next(results) == str(tmp_path / "gate")
+
+
+@pytest.mark.parametrize("size", [0, 100, 20_000, 70_000, 1 << 20, 40 << 20])
+def test_bytes_of_any_size_come_back_the_same(pool: Any, size: int) -> None:
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    assert pool.apply(work.same, (data,)) == data
+
+
+def test_large_buffers_come_back_the_same_and_writable(pool: Any) -> None:
+    data = array.array("d", range(100_000))
+    for _ in range(5):
+        assert bytes(pool.apply(work.same, (pickle.PickleBuffer(data),))) == data.tobytes()
+    big = bytearray(3 << 20)
+    big[12345] = 7
+    back = pool.map(work.same, [big] * 6, 1)
+    assert all(one == big for one in back)
+    back[0][0] = 1
+
+
+def test_many_large_items_pass_in_bounded_memory(pool: Any) -> None:
+    blob = b"a" * (2 << 20)
+    assert sum(len(one) for one in pool.imap(work.same, (blob for _ in range(100)))) == 200 << 20
+
+
+def test_async_results(pool: Any, tmp_path: Any) -> None:
+    gate = tmp_path / "gate"
+    result = pool.apply_async(work.wait_for, (str(gate),))
+    assert isinstance(result, pool_module.AsyncResult)
+    assert not result.ready()
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    with pytest.raises(manyhands.TimeoutError):
+        result.get(timeout=0.05)
+    result.wait(0.01)
+    gate.touch()
+    assert result.get(30) == str(gate)
+    assert result.get() == str(gate), "a value can be asked for again"
+    assert result.ready() and result.successful()
+    failed = pool.apply_async(work.fail, (1,))
+    failed.wait()
+    assert not failed.successful()
+
+
+def test_imap_next_times_out_and_goes_on(pool: Any, tmp_path: Any) -> None:
+    results = pool.imap(work.wait_for, [str(tmp_path / "gate")])
+    with pytest.raises(manyhands.TimeoutError):
+        results.next(timeout=0.05)
+    (tmp_path / "gate").touch()
+    assert results.next(30) == str(tmp_path / "gate")
+
+
+def test_callbacks_run_before_the_result_is_ready(pool: Any) -> None:
+    seen: list[Any] = []
+    pool.apply_async(work.square, (3,), callback=seen.append).wait()
+    assert seen == [9]
+    pool.map_async(work.square, [1, 2], callback=seen.append).wait()
+    assert seen == [9, [1, 4]]
+    pool.apply_async(work.fail, (3,), callback=seen.append, error_callback=lambda e: seen.append(str(e))).wait()
+    assert seen[2] == "no 3"
+
+
+def test_callbacks_run_when_nobody_waits(pool: Any) -> None:
+    called = threading.Event()
+    pool.apply_async(work.square, (3,), callback=lambda _: called.set())
+    assert called.wait(30)
+
+
+def test_a_callback_may_use_the_pool(pool: Any) -> None:
+    seen: list[int] = []
+    called = threading.Event()
+
+    def again(value: int) -> None:
+        seen.append(pool.apply(work.square, (value,)))
+        called.set()
+
+    pool.apply_async(work.square, (2,), callback=again).get()
+    assert called.wait(30)
+    assert seen == [16]
+
+
+def test_a_failing_callback_is_reported_and_harms_nothing(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda hooked: reported.append(hooked.exc_value))
+    assert pool.apply_async(work.square, (2,), callback=work.fail).get() == 4
+    assert [str(error) for error in reported] == ["no 4"]
+    assert pool.apply(work.square, (2,)) == 4
+
+
+def test_twenty_threads_share_a_pool(pool: Any) -> None:
+    failures: list[Any] = []
+
+    def use(base: int) -> None:
+        try:
+            for x in range(base, base + 30):
+                assert pool.apply(work.square, (x,)) == x * x
+            assert pool.map(work.square, range(base), 3) == [x * x for x in range(base)]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use, args=(base,)) for base in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not failures
+
+
+def test_thousands_of_calls_are_started_before_the_first_is_asked_for(pool: Any) -> None:
+    results = [pool.apply_async(work.square, (x,)) for x in range(5000)]
+    assert [result.get() for result in results] == [x * x for x in range(5000)]
+
+
+def test_a_long_task_does_not_hold_up_those_behind_it(pool: Any, tmp_path: Any) -> None:
+    gate = tmp_path / "gate"
+    stuck = pool.apply_async(work.wait_for, (str(gate),))
+    assert pool.map(work.square, range(200), 1) == [x * x for x in range(200)]
+    gate.touch()
+    assert stuck.get(30) == str(gate)
+
+
+@pytest.fixture(params=["processes", "threads"])
+def any_pool(request: pytest.FixtureRequest) -> Any:
+    make = manyhands.get_context("fork").Pool if request.param == "processes" else pool_module.ThreadPool
+    with make(2) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(("buffersize", "chunksize"), [(1, 1), (4, 1), (10, 5), (3, 10)])
+def test_buffersize_bounds_what_is_drawn(any_pool: Any, ordered: bool, buffersize: int, chunksize: int) -> None:
+    drawn = 0
+
+    def numbers() -> Any:
+        nonlocal drawn
+        for x in itertools.count():
+            drawn += 1
+            yield x
+
+    stream = any_pool.imap if ordered else any_pool.imap_unordered
+    results = stream(work.square, numbers(), chunksize, buffersize=buffersize)
+    bound = max(buffersize, chunksize)
+    for taken in range(1, 60):
+        value = next(results)
+        assert not ordered or value == (taken - 1) ** 2
+        assert drawn <= (taken // chunksize + 1) * chunksize + bound
+
+
+def test_buffersize_of_a_finite_input(any_pool: Any) -> None:
+    assert list(any_pool.imap(work.square, range(50), buffersize=3)) == [x * x for x in range(50)]
+    assert sorted(any_pool.imap_unordered(work.square, range(50), 4, buffersize=9)) == [x * x for x in range(50)]
+    with pytest.raises(ValueError, match="buffersize must be None or at least 1"):
+        any_pool.imap(work.square, range(5), buffersize=0)
+
+
+def test_joining_does_not_wait_for_a_reader(any_pool: Any) -> None:
+    results = any_pool.imap(work.square, range(50), buffersize=3)
+    any_pool.close()
+    any_pool.join()
+    assert list(results) == [x * x for x in range(50)]
+
+
+def test_a_dropped_reader_with_a_buffersize_ends_its_input(pool: Any) -> None:
+    ended = threading.Event()
+
+    def numbers() -> Any:
+        try:
+            yield from itertools.count()
+        finally:
+            ended.set()
+
+    results = pool.imap(work.square, numbers(), buffersize=3)
+    assert next(results) == 0
+    del results
+    assert ended.wait(30)

@@ -1,0 +1,159 @@
+"""Functions that the pool's tests run in workers."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import resource
+import sys
+import time
+from typing import Any
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def same(x: Any) -> Any:
+    return x
+
+
+def total(*args: Any, **kwds: Any) -> Any:
+    return args, kwds
+
+
+def pid(_: object = None) -> int:
+    return os.getpid()
+
+
+def fail(x: object) -> None:
+    raise ValueError(f"no {x}")
+
+
+def fail_on_three(x: int) -> int:
+    if x == 3:
+        raise KeyError(x)
+    return x
+
+
+def leave(code: object) -> None:
+    sys.exit(code)
+
+
+def interrupt(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def unpicklable(_: object) -> Any:
+    return lambda: None
+
+
+class Stubborn(Exception):
+    """Pickles, but its unpickling raises: the second argument is missing then."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+
+
+class Secretive(Exception):
+    """Neither pickles nor has a usable repr."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("not for others")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class Torn:
+    """Pickles well and refuses to be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+
+def refuse() -> None:
+    raise RuntimeError("refused to be unpickled")
+
+
+def raise_stubborn(_: object) -> None:
+    raise Stubborn("one", "two")
+
+
+def raise_secretive(_: object) -> None:
+    raise Secretive
+
+
+def return_torn(_: object) -> Torn:
+    return Torn()
+
+
+def kill_self(_: object = None) -> None:
+    os.kill(os.getpid(), 9)
+
+
+def exit_hard(code: int) -> None:
+    os._exit(code)
+
+
+def kill_self_on(item: tuple[int, set[int]]) -> int:
+    index, doomed = item
+    if index in doomed:
+        kill_self()
+    return index
+
+
+def wait_for(path: str) -> str:
+    """Waits until a file appears."""
+    while not pathlib.Path(path).exists():
+        time.sleep(0.005)
+    return path
+
+
+def touch_and_wait(item: tuple[str, str]) -> int:
+    """Says where it runs, by creating a file, then waits for another."""
+    mine, other = item
+    pathlib.Path(mine).write_text(str(os.getpid()))
+    wait_for(other)
+    return os.getpid()
+
+
+def fork_and(item: tuple[str, int]) -> int:
+    """Forks; the child comes back from here in one way or another. Gives its exit code."""
+    how, code = item
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if how == "returns":
+        return -1
+    sys.exit(code)
+
+
+def raise_unspeakable(_: object) -> None:
+    raise FileNotFoundError(2, "no such file", b"\xff".decode("utf-8", "surrogateescape"))
+
+
+def length(_: bytes, x: bytes) -> int:
+    return len(x)
+
+
+def allow_memory(more: int) -> None:
+    """From now on this process may have so many more bytes of address space."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+initialised: list[object] = []
+
+
+def initialise(*args: object) -> None:
+    initialised.extend(args)
+
+
+def get_initialised(_: object = None) -> list[object]:
+    return initialised
+
+
+def broken_initialiser() -> None:
+    raise LookupError("no such model")

@@ -1,0 +1,31 @@
+"""Programs of their own for tests: what a whole process prints and how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+
+def run(
+    folder: Path, source: str, *arguments: str, limit: float = 40, **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program under this Python and returns what it printed; past `limit` seconds it is an error."""
+    program = folder / "program.py"
+    program.write_text(textwrap.dedent(source))
+    command = [sys.executable, str(program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=limit, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def printed(folder: Path, source: str, *arguments: str, limit: float = 40) -> list[str]:
+    """The lines of a program that has to end well and write nothing to stderr."""
+    done = run(folder, source, *arguments, limit=limit)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def descriptors(pid: int | str = "self") -> int:
+    """How many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
