@@ -50,6 +50,7 @@ _sentinel: Any = object()  # in a buffer: the feeder ends here
 _OPEN, _DRAINING, _SHUT = range(3)
 # A message without bytes, which no pickle is: whoever gets it learns that the queue was shut down.
 _LAST = b""
+_last_entry = _engine.Pickled(_LAST)  # the same, in a buffer
 # How many items a feeder looks at together.
 _BATCH = 256
 # How long a feeder that has to end may take before the pipe is made larger, in seconds.
@@ -60,6 +61,15 @@ _LOOK = 0.25
 
 def _is_item(entry: object) -> bool:
     return entry is not _sentinel
+
+
+class _Outbox(deque[Any]):
+    """What a process has put and not yet sent.
+
+    in_hand -- int, how many of the first entries the feeder is sending right now: nobody else may take those
+    """
+
+    in_hand = 0
 
 
 def _once(act: Callable[[], None]) -> Callable[[], None]:
@@ -129,7 +139,7 @@ class Queue(Generic[_T]):
         else:
             self._notempty: Any = threading.Condition(threading.Lock())
         # Guarded by _notempty; the feeder takes an item out when it is in the pipe, not before.
-        self._buffer: deque[Any] = deque()
+        self._buffer = _Outbox()
         self._thread: threading.Thread | None = None
         self._jointhread: Finalize | None = None
         self._joincancelled = False
@@ -370,11 +380,12 @@ class Queue(Generic[_T]):
     def _drop_items(self) -> None:
         """Take out what is in the queue, and what other processes are still about to send."""
         with self._notempty:
-            dropped = len(self._buffer)
-            if self._thread is not None and dropped:
-                dropped -= 1  # the feeder is at the first one
-            for _ in range(dropped):
+            waiting = list(itertools.islice(self._buffer, self._buffer.in_hand, None))
+            for _ in waiting:
                 self._buffer.pop()
+            # Another thread may just have closed the queue: the feeder has to learn it.
+            self._buffer.extend(entry for entry in waiting if entry is _sentinel)
+            dropped = sum(entry is not _sentinel and entry is not _last_entry for entry in waiting)
         end = time.monotonic() + 1
         while dropped or (self.qsize() and time.monotonic() < end):
             if not dropped:
@@ -392,7 +403,7 @@ class Queue(Generic[_T]):
             with self._wlock:
                 self._send_bytes(_LAST)
         elif self._buffer or not ends.send_now(_LAST):
-            self._leave_to_feeder(_engine.Pickled(_LAST))
+            self._leave_to_feeder(_last_entry)
 
     def _is_shut(self) -> bool:
         return self._phase is not None and not self._phase._semlock._is_zero()
@@ -493,7 +504,7 @@ class Queue(Generic[_T]):
         debug("... queue thread joined")
 
     @staticmethod
-    def _finalize_close(buffer: deque[Any], notempty: threading.Condition) -> None:
+    def _finalize_close(buffer: _Outbox, notempty: threading.Condition) -> None:
         debug("telling queue thread to quit")
         with notempty:
             buffer.append(_sentinel)
@@ -501,7 +512,7 @@ class Queue(Generic[_T]):
 
     @staticmethod
     def _feed(
-        buffer: deque[Any],
+        buffer: _Outbox,
         notempty: threading.Condition,
         send_bytes: Callable[[Any], Any],
         writelock: Any,
@@ -521,6 +532,7 @@ class Queue(Generic[_T]):
                 while not buffer:
                     notempty.wait()
                 entries = list(itertools.islice(buffer, 1 if writelock else _BATCH))
+                buffer.in_hand = len(entries)
             if entries[0] is _sentinel:
                 debug("feeder thread got sentinel -- exiting")
                 reader_close()
@@ -549,8 +561,10 @@ class Queue(Generic[_T]):
                 onerror(error, first.item() if type(first) is _engine.Pickled else first)
                 del first
             del entries
-            for _ in range(sent):
-                buffer.popleft()
+            with notempty:
+                for _ in range(sent):
+                    buffer.popleft()
+                buffer.in_hand = 0
 
     @staticmethod
     def _on_queue_feeder_error(e: Exception, obj: Any) -> None:

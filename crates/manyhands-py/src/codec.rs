@@ -10,14 +10,14 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use manyhands::engine::{Payload, Received, SharedBuffer};
+use pyo3::IntoPyObjectExt;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use pyo3::{IntoPyObjectExt, intern};
 
 use crate::buffer::Buffer;
+use crate::once::{Once, name};
 
 /// Buffers shorter than this are pickled in band: that is as fast, and leaves no view
 /// that would pin a block of the arena.
@@ -62,7 +62,7 @@ impl Sink {
 
     /// Takes a large contiguous buffer out of band; leaves any other in the pickle.
     fn keep(&self, buffer: &Bound<'_, PyAny>) -> bool {
-        let raw = buffer.call_method0(intern!(buffer.py(), "raw"));
+        let raw = buffer.call_method0(name!(buffer.py(), "raw"));
         match raw.and_then(|raw| PyBuffer::<u8>::get(&raw)) {
             Ok(view) if view.len_bytes() >= OUT_OF_BAND => {
                 locked(&self.buffers).push(Arc::new(Held(view)));
@@ -121,7 +121,7 @@ struct Tables {
     loads: Py<PyAny>,
 }
 
-static TABLES: PyOnceLock<Tables> = PyOnceLock::new();
+static TABLES: Once<Tables> = Once::new();
 static SPARE: Mutex<Vec<Encoder>> = Mutex::new(Vec::new());
 
 fn tables(py: Python<'_>) -> PyResult<&Tables> {

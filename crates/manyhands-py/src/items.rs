@@ -5,11 +5,11 @@ use std::sync::Arc;
 use manyhands::engine::{self, Crew, Drawer, Drawn, Function, News, Source, Task};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFrozenSet, PyIterator, PyList, PyTuple};
 
 use crate::codec;
 use crate::job::{PyJob, abandoned, mode};
+use crate::once::Once;
 use crate::stray;
 
 /// Items in one task at most, if the caller did not say.
@@ -45,7 +45,7 @@ impl Chunking {
 /// Whether an iterator is one of CPython's own over its own collections: it runs no code of the user's
 /// and waits for nothing.
 pub(crate) fn is_prompt(iterator: &Bound<'_, PyIterator>) -> PyResult<bool> {
-    static PROMPT: PyOnceLock<Py<PyFrozenSet>> = PyOnceLock::new();
+    static PROMPT: Once<Py<PyFrozenSet>> = Once::new();
     let py = iterator.py();
     let prompt = PROMPT.get_or_try_init(py, || {
         let types = py.eval(
@@ -53,7 +53,7 @@ pub(crate) fn is_prompt(iterator: &Bound<'_, PyIterator>) -> PyResult<bool> {
             None,
             None,
         )?;
-        PyResult::Ok(types.cast_into::<PyFrozenSet>()?.unbind())
+        Ok(types.cast_into::<PyFrozenSet>()?.unbind())
     })?;
     prompt.bind(py).contains(iterator.get_type())
 }
@@ -144,8 +144,11 @@ impl Items {
 }
 
 fn islice(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static ISLICE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    ISLICE.import(py, "itertools", "islice")
+    static ISLICE: Once<Py<PyAny>> = Once::new();
+    let islice = ISLICE.get_or_try_init(py, || {
+        Ok(py.import("itertools")?.getattr("islice")?.unbind())
+    })?;
+    Ok(islice.bind(py))
 }
 
 pub(crate) fn tell(job: &PyJob, news: News, crew: Option<&Crew>) {

@@ -339,7 +339,7 @@ impl PyJob {
             let (value, several) = self.open(py, index as u64, part.ok_or_else(missing)?)?;
             if several {
                 list.as_sequence()
-                    .in_place_concat(value.cast::<pyo3::types::PySequence>()?)?;
+                    .in_place_concat(value.cast::<PyList>()?.as_sequence())?;
             } else {
                 list.append(value)?;
             }

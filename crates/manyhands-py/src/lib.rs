@@ -13,6 +13,7 @@ mod items;
 mod job;
 mod manager;
 mod message;
+mod once;
 mod process;
 mod queue;
 mod seat;

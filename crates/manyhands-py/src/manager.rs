@@ -8,19 +8,19 @@ use std::os::fd::RawFd;
 
 use memchr::memmem;
 use pyo3::exceptions::{PyEOFError, PyException, PyOSError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet, PyString, PyTuple};
 
 use crate::connection::one;
 use crate::message;
+use crate::once::name;
 
 /// A pickle with these bytes may hold a name that the other side has to know by another.
 const OURS: &[u8] = b"manyhands.";
 const STANDARD: &[u8] = b"multiprocessing.";
 
 fn translator<'py>(py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-    py.import(intern!(py, "manyhands._manager_wire"))?
+    py.import(name!(py, "manyhands._manager_wire"))?
         .getattr(name)
 }
 
@@ -30,7 +30,7 @@ fn dumps(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if memmem::find(&bytes, OURS).is_none() {
         return Ok(bytes);
     }
-    translator(py, intern!(py, "_translated"))?
+    translator(py, name!(py, "_translated"))?
         .call1((value,))?
         .extract()
 }
@@ -41,12 +41,12 @@ fn loads(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Bound<'_, PyAny>> {
         return message::loads(py, bytes);
     }
     let data = message::as_object(py, bytes)?;
-    translator(py, intern!(py, "_read"))?.call1((data,))
+    translator(py, name!(py, "_read"))?.call1((data,))
 }
 
 /// The descriptor of a connection. Raises OSError when it is closed.
 pub(crate) fn descriptor(connection: &Bound<'_, PyAny>) -> PyResult<[RawFd; 1]> {
-    let handle = connection.getattr(intern!(connection.py(), "_handle"))?;
+    let handle = connection.getattr(name!(connection.py(), "_handle"))?;
     match handle.extract::<Option<RawFd>>()? {
         Some(fd) => Ok([fd]),
         None => Err(PyOSError::new_err("handle is closed")),
@@ -71,7 +71,7 @@ fn exchange<'py>(
         Ok(bytes) => loads(py, bytes),
         Err(error) => {
             if !error.is_instance_of::<PyEOFError>(py) && !error.is_instance_of::<PyOSError>(py) {
-                connection.call_method0(intern!(py, "close"))?;
+                connection.call_method0(name!(py, "close"))?;
             }
             Err(error)
         }
@@ -127,9 +127,9 @@ fn serve_calls<'py>(
         };
         drop(request);
         let answer = match outcome {
-            Ok(result) => (intern!(py, "#RETURN"), result).into_pyobject(py)?,
+            Ok(result) => (name!(py, "#RETURN"), result).into_pyobject(py)?,
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                (intern!(py, "#ERROR"), error.into_value(py)).into_pyobject(py)?
+                (name!(py, "#ERROR"), error.into_value(py)).into_pyobject(py)?
             }
             Err(error) => return Err(error),
         };
@@ -138,7 +138,7 @@ fn serve_calls<'py>(
                 let text = described(py, &error)?;
                 dumps(
                     py,
-                    (intern!(py, "#UNSERIALIZABLE"), text)
+                    (name!(py, "#UNSERIALIZABLE"), text)
                         .into_pyobject(py)?
                         .as_any(),
                 )?
@@ -197,9 +197,9 @@ fn called<'py>(
 /// The traceback of an error, as text.
 fn described<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyAny>> {
     let lines = py
-        .import(intern!(py, "traceback"))?
-        .call_method1(intern!(py, "format_exception"), (error.value(py),))?;
-    intern!(py, "").call_method1(intern!(py, "join"), (lines,))
+        .import(name!(py, "traceback"))?
+        .call_method1(name!(py, "format_exception"), (error.value(py),))?;
+    name!(py, "").call_method1(name!(py, "join"), (lines,))
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -9,14 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manyhands_os::frame::{Failure, Receiving, Sending};
 use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
-use pyo3::{ffi, intern};
 
 use crate::codec::Held;
 use crate::connection::through_signals;
 use crate::fast;
+use crate::once::{Once, name};
 
 /// What a kept pickler may hold on to between two uses.
 const KEEP: usize = 64 << 10;
@@ -158,7 +158,7 @@ struct Tools {
     modules: Py<PyDict>,
 }
 
-static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
+static TOOLS: Once<Tools> = Once::new();
 static SPARE: Mutex<Vec<Writer>> = Mutex::new(Vec::new());
 
 fn tools(py: Python<'_>) -> PyResult<&Tools> {
@@ -190,14 +190,14 @@ fn tools(py: Python<'_>) -> PyResult<&Tools> {
 impl Tools {
     fn reducers(&self, py: Python<'_>) -> PyResult<Reducers> {
         let modules = self.modules.bind(py);
-        let neighbours = match modules.get_item(intern!(py, "multiprocessing.reduction"))? {
+        let neighbours = match modules.get_item(name!(py, "multiprocessing.reduction"))? {
             Some(module) => module
-                .getattr(intern!(py, "ForkingPickler"))?
-                .getattr(intern!(py, "_extra_reducers"))?
+                .getattr(name!(py, "ForkingPickler"))?
+                .getattr(name!(py, "_extra_reducers"))?
                 .len()?,
             None => 0,
         };
-        let sockets = modules.contains(intern!(py, "socket"))?;
+        let sockets = modules.contains(name!(py, "socket"))?;
         Ok((
             self.copyreg.bind(py).len(),
             self.extra.bind(py).len(),

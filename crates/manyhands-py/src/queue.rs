@@ -18,13 +18,13 @@ use manyhands_os::pipe::{self, ATOMIC};
 use manyhands_os::{cpu, poll};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 
 use crate::connection::{one, raised};
 use crate::fds::{duration, os_error, wait_with_signals};
 use crate::manager::descriptor;
 use crate::message;
+use crate::once::Once;
 use crate::sync::{Held, SemLock};
 
 /// The bytes of a short message's length.
@@ -45,12 +45,10 @@ const NAP: Duration = Duration::from_secs(1);
 /// Whether somebody else can run while we look again and again.
 static MAY_SPIN: AtomicBool = AtomicBool::new(false);
 static PATIENCE: Mutex<Option<Patience>> = Mutex::new(None);
-static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static EMPTY: Once<Py<PyAny>> = Once::new();
 
 fn empty(py: Python<'_>) -> PyErr {
-    let class = EMPTY.get_or_try_init(py, || {
-        Ok::<_, PyErr>(py.import("queue")?.getattr("Empty")?.unbind())
-    });
+    let class = EMPTY.get_or_try_init(py, || Ok(py.import("queue")?.getattr("Empty")?.unbind()));
     match class.and_then(|class| class.call0(py)) {
         Ok(exception) => PyErr::from_value(exception.into_bound(py)),
         Err(error) => error,
