@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 
@@ -24,6 +25,20 @@ def printed(folder: Path, source: str, *arguments: str, limit: float = 40) -> li
     done = run(folder, source, *arguments, limit=limit)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie. It may be reaped while we look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for_end(pid: int) -> None:
+    """Waits until a process that is no child of ours has ended; the test's own limit ends the wait."""
+    while is_running(pid):
+        time.sleep(0.01)
 
 
 def descriptors(pid: int | str = "self") -> int:

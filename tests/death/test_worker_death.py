@@ -12,6 +12,7 @@ import work
 
 import manyhands
 from manyhands import WorkerDied
+from scripts import wait_for_end
 
 
 def until(claim: Any) -> None:
@@ -117,12 +118,5 @@ def test_idle_workers_end_when_their_parent_is_killed(method: str, tmp_path: Any
     owner.kill()
     owner.wait()
     owner.stdout.close()
-    until(lambda: not any(_alive(pid) for pid in pids))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):  # the latter when it is reaped between open and read
-        return False
+    for pid in pids:
+        wait_for_end(pid)

@@ -19,7 +19,7 @@ import manyhands
 import shared
 from manyhands import managers
 from manyhands.connection import Client, Connection
-from scripts import descriptors, printed, run
+from scripts import descriptors, printed, run, wait_for_end
 
 
 def test_a_manager_starts_once_and_is_over_after_shutdown(context: Any) -> None:
@@ -318,16 +318,7 @@ def test_the_server_ends_when_the_process_that_started_it_is_killed(tmp_path: Pa
         """,
         method,
     )
-    pid = int(done.stdout)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-        except OSError:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"the server, process {pid}, has outlived its parent")
+    wait_for_end(int(done.stdout))
 
 
 def test_a_program_that_forgets_its_manager_ends_well(tmp_path: Path, method: str) -> None:

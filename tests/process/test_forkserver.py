@@ -13,7 +13,7 @@ import pytest
 
 import manyhands
 from manyhands import forkserver
-from scripts import printed
+from scripts import printed, wait_for_end
 
 
 def write_parents(path: str) -> None:
@@ -153,11 +153,7 @@ def test_server_ends_with_its_family(tmp_path):
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, str(tmp_path / "program.py")], capture_output=True, text=True, timeout=40)
-    server = Path(f"/proc/{done.stdout.strip()}")
-    deadline = time.monotonic() + 20
-    while server.exists() and "Z" not in (server / "stat").read_text().rsplit(")")[-1].split()[0]:
-        assert time.monotonic() < deadline, "the server outlives everybody"
-        time.sleep(0.02)
+    wait_for_end(int(done.stdout))
 
 
 def test_garbage_on_the_request_socket_harms_nobody(context):

@@ -16,7 +16,7 @@ import pytest
 import users
 
 from manyhands import queues
-from scripts import descriptors, printed, run
+from scripts import descriptors, printed, run, wait_for_end
 
 # ---- shutdown ----
 
@@ -142,19 +142,6 @@ def test_a_child_ends_when_its_reader_was_killed(tmp_path: Path, method: str) ->
         method,
     )
     wait_for_end(int(done.stdout))
-
-
-def wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-        except OSError:
-            return
-        time.sleep(0.02)
-    os.kill(pid, signal.SIGKILL)
-    pytest.fail(f"process {pid} did not end")
 
 
 def test_cancel_join_thread_lets_a_child_go(context: Any, make_bounded: Any) -> None:

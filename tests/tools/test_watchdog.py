@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts import wait_for_end
+
 WATCHDOG = [sys.executable, "-I", "-S", str(Path(__file__).parent.parent / "watchdog.py")]
 # A runner with a child that would outlive it.
 HANGING = """
@@ -17,14 +19,6 @@ print(child.pid, flush=True)
 while True:
     time.sleep(1000)
 """
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_hanging_runner_is_ended_with_its_children_after_saying_where_it_hangs() -> None:
@@ -47,8 +41,7 @@ def test_hanging_runner_is_ended_with_its_children_after_saying_where_it_hangs()
     assert "a test hangs" in said
     assert "most recent call first" in errors
     assert runner.returncode == -signal.SIGKILL
-    # Init reaps it in its own time.
-    assert not runs(child)
+    wait_for_end(child)
 
 
 def test_runner_that_rests_is_left_alone() -> None:
