@@ -63,7 +63,7 @@ test-seeds: build/wheel.stamp ## the seeds' own checker, where ../shared has it 
 	@if [ -f ../shared/seeds/check.py ]; then timeout -k 10 900 $(PY) ../shared/seeds/check.py; \
 	else echo "no ../shared/seeds here: tests/seeds has run the same programs"; fi
 
-test-conformance: build/wheel.stamp ## CPython's suite on the classes that apply, where ../shared has the runner
+test-conformance: build/wheel.stamp ## CPython's suite, every start method, where ../shared has the runner
 	@$(MAKE) .venv/$(LAST)/.ready
 	@if [ -f ../shared/conformance/conformance.py ]; \
 	then .venv/$(LAST)/bin/python tests/stdlib/run.py ../shared/conformance/conformance.py $(CONFORMANCE_ARGS); \

@@ -1,9 +1,10 @@
-"""Runs CPython's own suite against manyhands, on the classes that apply so far, and says what failed.
+"""Runs CPython's own suite against manyhands, with every start method, and says what failed.
 
-    run.py path/to/conformance.py [--full]
+    run.py path/to/conformance.py [--suite S] [--method M] [-k PATTERN ...]
 
-The runner reads the suite that is installed with this Python. `classes.txt` lists the classes that
-apply, `expected.txt` the failures that are known and why; anything else that fails fails here.
+The runner reads the suite that is installed with this Python. `expected.txt` lists the failures that are known
+and why; anything else that fails is run once more by itself, as CPython's own test runs do (`--rerun`), and fails
+here if it fails again. What passed at the second try only is named.
 A Python without an installed test package (many distributions leave it out) is told so and passes.
 """
 
@@ -11,37 +12,54 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# The runner limits every class and every test; this is for the runner itself, in seconds.
+LIMIT = 1500
+# What the runner calls a test that is to be counted as a failure.
+BAD = {"fail", "error", "hung", "crashed", "notrun", "xpass"}
 
 
-def words(path: Path) -> list[str]:
-    """The lines of a list, without comments."""
-    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
-    return [line for line in lines if line]
+def runs(runner: Path, arguments: list[str]) -> tuple[int, list[str]]:
+    """Calls the runner; returns its exit status and the tests that failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, str(runner), "--package", "manyhands", "--expected", str(HERE / "expected.txt")]
+        status = subprocess.run([*command, "--json", str(report), *arguments], timeout=LIMIT).returncode
+        tests = json.loads(report.read_text())["tests"] if report.exists() else {}
+    return status, [name for name, test in tests.items() if test["counted"] in BAD]
 
 
 def main() -> int:
-    """Runs the suite and returns its exit status."""
+    """Runs the suites and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runner", type=Path)
-    parser.add_argument("--full", action="store_true", help="all classes, also those that do not apply yet")
+    parser.add_argument("--suite", action="append", choices=["multiprocessing", "main_handling"])
     parser.add_argument("--method", default="all")
+    parser.add_argument("-k", action="append", default=[], metavar="PATTERN")
     options = parser.parse_args()
     if importlib.util.find_spec("test") is None or importlib.util.find_spec("test._test_multiprocessing") is None:
         print(f"{sys.executable} has no installed test package: CPython's suite is not run")
         return 0
-    command = [sys.executable, str(options.runner), "--package", "manyhands", "--method", options.method]
-    command += ["-j", str(min(2, os.cpu_count() or 1)), "--expected", str(HERE / "expected.txt")]
-    if not options.full:
-        for name in words(HERE / "classes.txt"):
-            command += ["-k", name]
-    # The runner limits every class and every test; this is for the runner itself.
-    return subprocess.run(command, timeout=1500).returncode
+    at_a_time = ["-j", str(min(2, os.cpu_count() or 1))]
+    chosen = [word for pattern in options.k for word in ("-k", pattern)]
+    worst = 0
+    for suite in options.suite or ["multiprocessing", "main_handling"]:
+        part = ["--suite", suite, "--method", options.method]
+        status, failed = runs(options.runner, [*part, *at_a_time, *chosen])
+        if status and failed:
+            print(f"once more, one after the other: {', '.join(failed)}", flush=True)
+            status, again = runs(options.runner, [*part, *(word for name in failed for word in ("-k", name))])
+            for name in sorted(set(failed) - set(again)):
+                print(f"passed at the second try only: {name}", flush=True)
+        worst = max(worst, status)
+    return worst
 
 
 if __name__ == "__main__":
