@@ -115,6 +115,10 @@ bench-smoke: build/wheel.stamp ## apply, map and start against the standard libr
 	@$(MAKE) .venv/$(FIRST)/.ready
 	@$(PY) benches/smoke.py $(BENCH_ARGS)
 
+bench-primitives: build/wheel.stamp ## locks, queues, pipes and managers against the standard library (some minutes)
+	@$(MAKE) .venv/$(LAST)/.ready
+	@.venv/$(LAST)/bin/python benches/primitives.py $(BENCH_ARGS)
+
 figures: .venv/tools/.ready ## writes the README's tables from the last 'make demo' and 'make bench-smoke'
 	@$(TOOLS)/python tools/figures.py README.md
 
@@ -183,6 +187,6 @@ build/wheel.stamp: $(SOURCES) | .venv/tools/.ready
 	@touch $@
 
 .PHONY: demo test test-tools test-rust test-loom test-python test-seeds test-conformance lint lint-rust \
-	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke figures bench stress \
+	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench-primitives figures bench stress \
 	stress-smoke wheel dev check-tools clean-venv clean help
 .SECONDARY:

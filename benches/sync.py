@@ -1,21 +1,14 @@
-"""Locks and their like against the standard library's, in one run: uncontended costs and round trips.
+"""Locks and their like, measured: what they cost uncontended, and round trips between two processes.
 
-    sync.py [--rounds N]
-
-Prints medians and ratios (the standard library's time over ours: above 1 is faster).
+Each measure takes a context and returns seconds.
+Not here: what moves objects (`channels`), how the measures are run and shown (`primitives`).
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
-import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
-
-import manyhands
 
 CALLS = 50_000
 TRIPS = 2_000
@@ -149,23 +142,3 @@ MEASURES: dict[str, Callable[[Any], float]] = {
     "Condition round trip": there_and_back(lambda c: (c.Condition(), c.RawValue("i", 0)), turn(0), repeat(turn(1))),
     "Barrier": there_and_back(lambda c: (c.Barrier(2),), meet, repeat(meet)),
 }
-
-
-def main() -> None:
-    """Measures both packages in turn, so that both see the same machine."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    print(f"CPython {sys.version.split()[0]}, fork, medians of {rounds} rounds, microseconds")
-    print(f"{'':32}{'standard':>10}{'manyhands':>11}{'ratio':>8}")
-    for name, measure in MEASURES.items():
-        theirs, ours = [], []
-        for _ in range(rounds):
-            theirs.append(measure(multiprocessing.get_context("fork")))
-            ours.append(measure(manyhands.get_context("fork")))
-        one, other = statistics.median(theirs) * 1e6, statistics.median(ours) * 1e6
-        print(f"{name:32}{one:10.3f}{other:11.3f}{one / other:8.2f}")
-
-
-if __name__ == "__main__":
-    main()
