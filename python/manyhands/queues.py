@@ -57,19 +57,18 @@ _BATCH = 256
 _SOON = 0.05
 # How often one who waits for a free place looks whether the queue was shut down.
 _LOOK = 0.25
+# How long one who waits for items of a queue that was shut down goes on when none comes, in seconds: who had put them may
+# have been killed before they were sent.
+_SETTLED = 1.0
 
 
 def _is_item(entry: object) -> bool:
     return entry is not _sentinel
 
 
-class _Outbox(deque[Any]):
-    """What a process has put and not yet sent.
-
-    in_hand -- int, how many of the first entries the feeder is sending right now: nobody else may take those
-    """
-
-    in_hand = 0
+def _is_dropped(phase: Any) -> bool:
+    """Return whether a queue was shut down at once, so that what is in it is nobody's any more."""
+    return phase is not None and phase._semlock._get_value() >= _SHUT
 
 
 def _once(act: Callable[[], None]) -> Callable[[], None]:
@@ -139,7 +138,7 @@ class Queue(Generic[_T]):
         else:
             self._notempty: Any = threading.Condition(threading.Lock())
         # Guarded by _notempty; the feeder takes an item out when it is in the pipe, not before.
-        self._buffer = _Outbox()
+        self._buffer: deque[Any] = deque()
         self._thread: threading.Thread | None = None
         self._jointhread: Finalize | None = None
         self._joincancelled = False
@@ -233,17 +232,22 @@ class Queue(Generic[_T]):
         if type(left) is _engine.Pickled:
             self._leave_to_feeder(left)
             return
-        self._refused()
         try:
             raise left
         except Exception as error:
             self._on_queue_feeder_error(error, obj)
+        self._refused()
 
     def _leave_to_feeder(self, entry: Any) -> None:
         self._used = True
         with self._notempty:
             if self._thread is None:
-                self._start_thread()
+                try:
+                    self._start_thread()
+                except BaseException:
+                    if entry is not _last_entry:
+                        self._sem.release()
+                    raise
             self._buffer.append(entry)
             self._notempty.notify()
 
@@ -284,7 +288,8 @@ class Queue(Generic[_T]):
 
     def _get_last(self, item: Any, block: bool, timeout: float | None) -> _T:
         """Go on with get() when it has met the end of a queue that was shut down."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = changed = time.monotonic()
+        left = self.qsize()
         while True:
             if item is _engine.QueueEnds:
                 raise ShutDown
@@ -292,9 +297,17 @@ class Queue(Generic[_T]):
                 return item  # type: ignore[no-any-return]
             # This message is for all who wait, and stays behind what was sent meanwhile.
             self._send_last()
-            if self.qsize():
-                time.sleep(0.001)  # another process has yet to send what it put before
-            item = self._ends.get(block, None if deadline is None else max(deadline - time.monotonic(), 0))
+            before, left = left, self.qsize()
+            if left:  # another process has yet to send what it put before
+                now = time.monotonic()
+                if not block or (timeout is not None and now >= began + timeout):
+                    raise Empty
+                if left != before:
+                    changed = now
+                elif now >= changed + _SETTLED:
+                    raise ShutDown
+                time.sleep(0.001)
+            item = self._ends.get(block, None if timeout is None else max(began + timeout - time.monotonic(), 0))
 
     def _get_slowly(self, block: bool, timeout: float | None) -> _T:
         """get() with what a subclass has put in the place of the connections or locks."""
@@ -338,6 +351,8 @@ class Queue(Generic[_T]):
 
     def qsize(self) -> int:
         """Return how many items were put and not got: by the time it is known it may be another number."""
+        if self._is_dropped():
+            return 0
         return self._maxsize - self._sem._semlock._get_value()
 
     def empty(self) -> bool:
@@ -370,32 +385,9 @@ class Queue(Generic[_T]):
         self._check_open()
         if self._phase is None:
             raise NotImplementedError(f"{type(self).__name__} was unpickled without what shutdown() needs")
-        with self._rlock:
-            for _ in range((_SHUT if immediate else _DRAINING) - self._phase._semlock._get_value()):
-                self._phase.release()
-        if immediate:
-            self._drop_items()
+        # Those who send look at it too: what they still hold is dropped by them.
+        self._phase._semlock._raise_to(_SHUT if immediate else _DRAINING)
         self._send_last()
-
-    def _drop_items(self) -> None:
-        """Take out what is in the queue, and what other processes are still about to send."""
-        with self._notempty:
-            waiting = list(itertools.islice(self._buffer, self._buffer.in_hand, None))
-            for _ in waiting:
-                self._buffer.pop()
-            # Another thread may just have closed the queue: the feeder has to learn it.
-            self._buffer.extend(entry for entry in waiting if entry is _sentinel)
-            dropped = sum(entry is not _sentinel and entry is not _last_entry for entry in waiting)
-        end = time.monotonic() + 1
-        while dropped or (self.qsize() and time.monotonic() < end):
-            if not dropped:
-                with self._rlock:
-                    if not self._poll(0.01) or not len(self._recv_bytes()):
-                        continue
-            else:
-                dropped -= 1
-            self._sem.release()
-            self._refused()
 
     def _send_last(self) -> None:
         ends = self._engine_ends()
@@ -407,6 +399,9 @@ class Queue(Generic[_T]):
 
     def _is_shut(self) -> bool:
         return self._phase is not None and not self._phase._semlock._is_zero()
+
+    def _is_dropped(self) -> bool:
+        return _is_dropped(self._phase)
 
     # ---- ending, for this process ----
 
@@ -458,7 +453,7 @@ class Queue(Generic[_T]):
                 self._buffer, self._notempty,
                 *((ends.send_all, None) if ends else (self._send_bytes, self._wlock)),
                 reader_close, self._writer.close,
-                self._ignore_epipe, self._on_queue_feeder_error, self._places(),
+                self._ignore_epipe, self._on_queue_feeder_error, self._places(), self._phase,
             ),
             name="QueueFeederThread",
             daemon=True,
@@ -504,7 +499,7 @@ class Queue(Generic[_T]):
         debug("... queue thread joined")
 
     @staticmethod
-    def _finalize_close(buffer: _Outbox, notempty: threading.Condition) -> None:
+    def _finalize_close(buffer: deque[Any], notempty: threading.Condition) -> None:
         debug("telling queue thread to quit")
         with notempty:
             buffer.append(_sentinel)
@@ -512,7 +507,7 @@ class Queue(Generic[_T]):
 
     @staticmethod
     def _feed(
-        buffer: _Outbox,
+        buffer: deque[Any],
         notempty: threading.Condition,
         send_bytes: Callable[[Any], Any],
         writelock: Any,
@@ -521,10 +516,11 @@ class Queue(Generic[_T]):
         ignore_epipe: bool,
         onerror: Callable[[Exception, Any], object],
         queue_sem: Any,
+        phase: Any = None,
     ) -> None:
         """Send what is in the buffer until the sentinel comes: the feeder's main function.
 
-        writelock -- None: send_bytes() takes a list of items and returns how many it sent
+        writelock -- None: send_bytes() takes a list of items and returns how many are off its hands
         """
         debug("starting thread to feed data to pipe")
         while True:
@@ -532,7 +528,6 @@ class Queue(Generic[_T]):
                 while not buffer:
                     notempty.wait()
                 entries = list(itertools.islice(buffer, 1 if writelock else _BATCH))
-                buffer.in_hand = len(entries)
             if entries[0] is _sentinel:
                 debug("feeder thread got sentinel -- exiting")
                 reader_close()
@@ -542,7 +537,7 @@ class Queue(Generic[_T]):
             try:
                 if writelock is None:
                     sent = send_bytes(list(itertools.takewhile(_is_item, entries)))
-                else:
+                elif not _is_dropped(phase):
                     data = _ForkingPickler.dumps(entries[0])
                     with writelock:
                         send_bytes(data)
@@ -555,16 +550,15 @@ class Queue(Generic[_T]):
                     # The interpreter may have taken apart what this thread needs.
                     info("error in queue thread: %s", error)
                     return
-                # The item is gone, so its place is free.
-                queue_sem.release()
                 first = entries[0]
-                onerror(error, first.item() if type(first) is _engine.Pickled else first)
+                if first is not _last_entry:
+                    # The item is gone, so its place is free.
+                    queue_sem.release()
+                    onerror(error, first.item() if type(first) is _engine.Pickled else first)
                 del first
             del entries
-            with notempty:
-                for _ in range(sent):
-                    buffer.popleft()
-                buffer.in_hand = 0
+            for _ in range(sent):
+                buffer.popleft()
 
     @staticmethod
     def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
@@ -600,48 +594,76 @@ class JoinableQueue(Queue[_T]):
         # First: who gets the item may be done with it before this call returns.  Without the lock: join() waits for
         # the last task to be done, whenever it was put.
         self._unfinished_tasks.release()
-        self._post(obj)
+        try:
+            self._post(obj)
+        except BaseException:
+            self._refused()
+            raise
 
     def _refused(self) -> None:
-        _count_done(self._unfinished_tasks, self._cond)
+        self._tally().count_done()
+
+    def _tally(self) -> _Tally:
+        return _Tally(self._unfinished_tasks, self._cond, self._sem, self._maxsize, self._phase)
 
     def _places(self) -> Any:
-        return _PlaceAndTask(self._sem, self._unfinished_tasks, self._cond)
+        return self._tally()
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """End the queue in all processes, as Queue.shutdown() does; join() no longer waits for what was dropped."""
+        super().shutdown(immediate)
+        if immediate:
+            self._tally().tell()
 
     def task_done(self) -> None:
         """Say that the work on an item that was got is done.
 
         Raises ValueError when called more often than items were put.  Differs: none.
         """
-        _count_done(self._unfinished_tasks, self._cond)
+        self._tally().count_done()
 
     def join(self) -> None:
         """Wait until all items that were put are done.  Differs: none."""
         with self._cond:
-            if not self._unfinished_tasks._semlock._is_zero():
+            if self._tally().left():
                 self._cond.wait()
 
 
-def _count_done(unfinished: Any, cond: Any) -> None:
-    """Count a task as done, and wake who waits for the last one."""
-    with cond:
-        if not unfinished.acquire(False):
-            raise ValueError("task_done() called too many times")
-        if unfinished._semlock._is_zero():
-            cond.notify_all()
+class _Tally:
+    """The tasks of a JoinableQueue that are to be done; it refers to what is shared, not to the queue."""
 
+    def __init__(self, unfinished: Any, cond: Any, places: Any, maxsize: int, phase: Any) -> None:
+        self._unfinished = unfinished
+        self._cond = cond
+        self._places = places
+        self._maxsize = maxsize
+        self._phase = phase
 
-class _PlaceAndTask:
-    """What an item of a JoinableQueue takes: a place, and a task to be done."""
+    def left(self) -> int:
+        """Return how many tasks are not done; those that were dropped before anybody got them do not count."""
+        unfinished: int = self._unfinished._semlock._get_value()
+        if _is_dropped(self._phase):
+            return max(unfinished - (self._maxsize - self._places._semlock._get_value()), 0)
+        return unfinished
 
-    def __init__(self, places: Any, unfinished: Any, cond: Any) -> None:
-        self._all = places, unfinished, cond
+    def count_done(self) -> None:
+        """Count a task as done, and wake who waits for the last one."""
+        with self._cond:
+            if not self._unfinished.acquire(False):
+                raise ValueError("task_done() called too many times")
+            if not self.left():
+                self._cond.notify_all()
+
+    def tell(self) -> None:
+        """Wake who waits, if nothing is left to wait for."""
+        with self._cond:
+            if not self.left():
+                self._cond.notify_all()
 
     def release(self) -> None:
-        """Give both back."""
-        places, unfinished, cond = self._all
-        places.release()
-        _count_done(unfinished, cond)
+        """Give back what an item took that will not be sent: its place, and the task."""
+        self._places.release()
+        self.count_done()
 
 
 class SimpleQueue(Generic[_T]):

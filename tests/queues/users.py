@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import threading
 import time
 from typing import Any
@@ -183,3 +184,45 @@ def get_and_tell(q: Any, found: Any) -> None:
         found.put(len(q.get()))
     except OSError as error:
         found.put(str(error))
+
+
+def put_and_be_killed(q: Any, item: Any) -> None:
+    q.put(item)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def get_and_die_of_the_end(q: Any) -> None:
+    """Is killed in the moment in which it has to tell the others that the queue was shut down."""
+    q._send_last = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    q.get()
+
+
+def tell_what_get_raises(q: Any, answer: Any) -> None:
+    try:
+        q.get()
+    except Exception as error:
+        answer.put(type(error).__name__)
+
+
+def get_then_allow(q: Any, count: int, allowed: Any, answer: Any) -> None:
+    answer.put([q.get() for _ in range(count)])
+    allowed.set()
+    answer.put(q.get())
+
+
+class WaitsInPickling:
+    """Pickled by a feeder alone, and not before it is allowed."""
+
+    def __init__(self, allowed: Any) -> None:
+        self.allowed = allowed
+
+    def __reduce__(self) -> Any:
+        self.allowed.wait()
+        return str, ("the last one",)
+
+
+class StopsPutting:
+    """What a signal handler that raises does to put() while this is pickled."""
+
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt

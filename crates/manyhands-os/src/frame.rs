@@ -9,6 +9,7 @@
 use std::io::{self, IoSlice};
 
 use crate::fd::BorrowedFd;
+use crate::pipe;
 
 /// The longest message whose length takes four bytes.
 const SHORT: u64 = i32::MAX as u64;
@@ -76,6 +77,26 @@ impl<'a> Sending<'a> {
             }
             _ => rustix::io::write(fd, &self.payload[self.sent - self.header_len..])?,
         };
+        self.is_sent()
+    }
+
+    /// Writes as much of the message as a pipe takes now. After `Interrupted` and `WouldBlock` call it again, when
+    /// there is room.
+    pub fn advance_now(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let header = &self.header[..self.header_len];
+        self.sent += match header.get(self.sent..) {
+            Some(rest) if !rest.is_empty() => {
+                pipe::write_some(fd, &[IoSlice::new(rest), IoSlice::new(self.payload)])?
+            }
+            _ => {
+                let rest = &self.payload[self.sent - self.header_len..];
+                pipe::write_some(fd, &[IoSlice::new(rest)])?
+            }
+        };
+        self.is_sent()
+    }
+
+    fn is_sent(&self) -> io::Result<()> {
         if self.sent < self.header_len + self.payload.len() {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -108,17 +129,18 @@ impl Receiving {
         }
     }
 
-    /// Its first four bytes were read by the caller.
-    pub fn begun(first: [u8; 4]) -> Self {
+    /// Its first bytes, at most four, were read by the caller.
+    pub fn begun(first: &[u8]) -> Self {
         let mut message = Self::new(None);
-        message.header[..4].copy_from_slice(&first);
-        message.header_have = 4;
+        let first = &first[..first.len().min(4)];
+        message.header[..first.len()].copy_from_slice(first);
+        message.header_have = first.len();
         message
     }
 
-    /// Lets it arrive in memory that the caller has, whose contents go.
-    pub fn into_room(mut self, mut room: Vec<u8>) -> Self {
-        room.clear();
+    /// Lets it arrive in memory that the caller has, where its first `have` bytes are already.
+    pub fn into_room(mut self, mut room: Vec<u8>, have: usize) -> Self {
+        room.truncate(have);
         self.payload = room;
         self
     }
@@ -147,6 +169,17 @@ impl Receiving {
                 0 => return Err(Failure::End),
                 n => self.header_have += n,
             }
+        }
+    }
+
+    /// Refuses a length that is out of bounds as soon as it is there, before the rest is waited for.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        match self.header.first_chunk() {
+            Some(short) if self.header_have >= 4 => match i32::from_be_bytes(*short) {
+                -1 => Ok(()),
+                len => self.accept(len).map(drop),
+            },
+            _ => Ok(()),
         }
     }
 
@@ -254,7 +287,7 @@ mod tests {
     fn a_message_arrives_in_memory_that_is_there() {
         for room in [Vec::new(), Vec::with_capacity(2), vec![7; 9]] {
             let fd = arrives(b"\0\0\0\x03abcrest");
-            let mut message = Receiving::new(None).into_room(room);
+            let mut message = Receiving::new(None).into_room(room, 0);
             all_of(&mut message, &fd).unwrap();
             assert_eq!(message.into_bytes(), b"abc");
         }

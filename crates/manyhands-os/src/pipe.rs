@@ -70,6 +70,25 @@ pub fn write_now(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes what there is room for of `pieces`; returns how much that was. `WouldBlock` when there is no room.
+///
+/// Without `RWF_NOWAIT` it looks first, and writes at most [`ATOMIC`] bytes of the first piece; who else writes
+/// has to be kept away meanwhile.
+pub fn write_some(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    if NOWAIT.load(Relaxed) {
+        match rustix::io::pwritev2(fd, pieces, HERE, ReadWriteFlags::NOWAIT) {
+            Err(e) if is_refusal(e) => NOWAIT.store(false, Relaxed),
+            Err(Errno::INTR) => return Err(io::ErrorKind::WouldBlock.into()),
+            answer => return Ok(answer?),
+        }
+    }
+    if !wait_for_room(fd, Some(Duration::ZERO))? {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let first = pieces.first().map_or(&[][..], |piece| piece);
+    Ok(rustix::io::write(fd, &first[..first.len().min(ATOMIC)])?)
+}
+
 /// Makes the pipe hold at least `size` bytes. Without privileges that is at most `/proc/sys/fs/pipe-max-size`.
 /// Who waits for room wakes.
 pub fn grow(fd: BorrowedFd<'_>, size: usize) -> io::Result<()> {
@@ -133,6 +152,30 @@ mod tests {
             }
             assert_eq!(got, written);
             assert!(wait_for_room(write.as_fd(), None).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_full_pipe_takes_what_there_is_room_for() {
+        both_ways(|| {
+            let (read, write) = pipe().unwrap();
+            let message: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+            let (mut sent, mut got) = (0, Vec::new());
+            while got.len() < message.len() {
+                match write_some(write.as_fd(), &[IoSlice::new(&message[sent..])]) {
+                    Ok(n) if sent < message.len() => {
+                        assert!(n > 0);
+                        sent += n;
+                    }
+                    answer => {
+                        assert!(sent == message.len() || is_late(&answer));
+                        let mut room = vec![0; 10_000];
+                        let n = read_now(read.as_fd(), &mut room).unwrap();
+                        got.extend_from_slice(&room[..n]);
+                    }
+                }
+            }
+            assert_eq!(got, message);
         });
     }
 

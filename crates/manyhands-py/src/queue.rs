@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use manyhands::engine::Patience;
 use manyhands_os::clock::Deadline;
+use manyhands_os::fork_state::ParentFd;
 use manyhands_os::frame::{Failure, Receiving, Sending};
 use manyhands_os::pipe::{self, ATOMIC};
 use manyhands_os::{cpu, poll};
-use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
 
 use crate::connection::{one, raised};
 use crate::fds::{duration, os_error, wait_with_signals};
@@ -57,30 +58,54 @@ fn empty(py: Python<'_>) -> PyErr {
 
 // ---- one item ----
 
+/// A connection's end of the pipe. Another thread may close the connection while we wait, and its number be somebody
+/// else's from then on: so it is asked for anew after each wait, and kept for what takes several calls.
+#[derive(Clone, Copy)]
+struct End<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl End<'_, '_> {
+    /// Does with it what gives no other thread a turn.
+    fn now<T>(&self, act: impl FnOnce(BorrowedFd<'_>) -> T) -> PyResult<T> {
+        Ok(act(one(&descriptor(self.0)?)?))
+    }
+
+    /// The same end, open until this is dropped, but in no forked child.
+    fn kept(&self) -> PyResult<ParentFd> {
+        self.now(|fd| fd.try_clone_to_owned().map(ParentFd::new))?
+            .map_err(|e| os_error(&e))
+    }
+}
+
 /// Writes short messages, at most `ATOMIC` bytes with their lengths, if there is room; false if not.
-fn write_now(fd: BorrowedFd<'_>, lock: &SemLock, pieces: &[IoSlice<'_>]) -> PyResult<Option<bool>> {
+fn write_now(end: End<'_, '_>, lock: &SemLock, pieces: &[IoSlice<'_>]) -> PyResult<Option<bool>> {
     let Some(_held) = lock.hold_now()? else {
         return Ok(None);
     };
-    match pipe::write_now(fd, pieces) {
+    match end.now(|fd| pipe::write_now(fd, pieces))? {
         Ok(()) => Ok(Some(true)),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Some(false)),
         Err(e) => Err(os_error(&e)),
     }
 }
 
-/// Sends short messages as one, waiting for room.
+/// Sends short messages as one, waiting for room; gives up when `is_over`.
 fn send_short(
     py: Python<'_>,
-    fd: BorrowedFd<'_>,
+    end: End<'_, '_>,
     lock: &SemLock,
     pieces: &[IoSlice<'_>],
+    is_over: impl Fn() -> bool,
 ) -> PyResult<()> {
     loop {
-        match write_now(fd, lock, pieces)? {
+        match write_now(end, lock, pieces)? {
             Some(true) => return Ok(()),
             Some(false) => {
-                wait_with_signals(py, None, |left| pipe::wait_for_room(fd, left))?;
+                let number = descriptor(end.0)?;
+                let fd = one(&number)?;
+                wait_with_signals(py, Some(NAP), |left| pipe::wait_for_room(fd, left))?;
+                if is_over() {
+                    return Ok(());
+                }
             }
             // Whoever holds it is about to give it back, or sends something long.
             None => drop(lock.hold(py, None)?),
@@ -88,29 +113,50 @@ fn send_short(
     }
 }
 
-/// Moves a message that has begun to pass. Signal handlers run when it has, or when it takes too long.
+/// Moves a message that has begun to pass. Signal handlers run when it has, or when it takes too long: what they raise
+/// then leaves half a message behind, and the lock tells everybody.
 ///
-/// held -- the lock of the side that moves it, which is half-way meanwhile
+/// held -- the lock of the side that moves it; ready -- waits until something can be moved, false when that took
+/// its time; given_up -- whether there is no use in waiting; advance -- moves what can be moved now
 fn to_its_end(
     py: Python<'_>,
-    held: &Held<'_>,
+    held: Held<'_>,
+    ready: impl Fn(Duration) -> io::Result<bool> + Sync,
+    given_up: impl Fn() -> bool + Sync,
     mut advance: impl FnMut() -> Result<(), Failure> + Send,
 ) -> PyResult<()> {
-    held.is_half_way();
+    let grace = Deadline::after(Some(GRACE));
+    let mut signalled = false;
     loop {
-        let grace = Deadline::after(Some(GRACE));
         let answer = py.detach(|| {
             loop {
-                match advance() {
-                    Err(Failure::System(e))
-                        if e.kind() == io::ErrorKind::Interrupted && !grace.passed() => {}
-                    answer => return answer,
+                // Handlers may have to run now. Before, a signal is only remembered.
+                if signalled && grace.passed() {
+                    return Err(Failure::System(io::ErrorKind::Interrupted.into()));
+                }
+                let nap = match grace.left() {
+                    Some(left) if signalled => left.min(LOOK),
+                    _ => LOOK,
+                };
+                match ready(nap) {
+                    Ok(true) => match advance() {
+                        Err(Failure::System(e)) if goes_on(&e) => {}
+                        answer => return answer,
+                    },
+                    Ok(false) if given_up() => return Err(Failure::Cut),
+                    Ok(false) => {}
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => signalled = true,
+                    Err(e) => return Err(Failure::System(e)),
                 }
             }
         });
         match answer {
             Err(Failure::System(e)) if e.kind() == io::ErrorKind::Interrupted => {
-                py.check_signals()?;
+                signalled = false;
+                if let Err(raised) = py.check_signals() {
+                    held.ruin();
+                    return Err(raised);
+                }
             }
             answer => {
                 held.is_through();
@@ -120,24 +166,53 @@ fn to_its_end(
     }
 }
 
-/// Sends a message, however long that takes.
-fn send(py: Python<'_>, fd: BorrowedFd<'_>, lock: &SemLock, bytes: &[u8]) -> PyResult<()> {
+/// Whether a transfer is only half done, or found no room: it goes on when there is something to move.
+fn goes_on(error: &io::Error) -> bool {
+    [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind())
+}
+
+/// Sends a message, however long that takes; gives up when `is_over`.
+fn send(
+    py: Python<'_>,
+    end: End<'_, '_>,
+    lock: &SemLock,
+    bytes: &[u8],
+    is_over: impl Fn() -> bool + Sync,
+) -> PyResult<()> {
     if bytes.len() <= SHORT {
         let header = (bytes.len() as u32).to_be_bytes();
-        return send_short(py, fd, lock, &[IoSlice::new(&header), IoSlice::new(bytes)]);
+        let pieces = [IoSlice::new(&header), IoSlice::new(bytes)];
+        return send_short(py, end, lock, &pieces, is_over);
     }
     let Some(held) = lock.hold(py, None)? else {
         return Ok(());
     };
-    wait_with_signals(py, None, |left| pipe::wait_for_room(fd, left))?;
+    let kept = end.kept()?;
+    let fd = kept.get().map_err(|e| os_error(&e))?;
+    while !wait_with_signals(py, Some(NAP), |left| pipe::wait_for_room(fd, left))? {
+        if is_over() {
+            return Ok(());
+        }
+    }
     let mut message = Sending::new(bytes);
-    to_its_end(py, &held, || message.advance(fd).map_err(Failure::System))
+    held.is_half_way();
+    let sent = to_its_end(
+        py,
+        held,
+        |nap| pipe::wait_for_room(fd, Some(nap)),
+        &is_over,
+        || message.advance_now(fd).map_err(Failure::System),
+    );
+    match sent {
+        Err(error) if is_over() && error.is_instance_of::<PyOSError>(py) => Ok(()),
+        sent => sent,
+    }
 }
 
 /// Takes a message out of the pipe if one has begun to arrive, and nobody else is taking one.
 fn receive_now(
     py: Python<'_>,
-    fd: BorrowedFd<'_>,
+    end: End<'_, '_>,
     lock: &SemLock,
     senders: &SemLock,
 ) -> PyResult<Option<Vec<u8>>> {
@@ -145,84 +220,108 @@ fn receive_now(
         return Ok(None);
     };
     let mut first = [0; HEADER];
-    let mut short = false;
     held.is_half_way();
-    let begun = pipe::read_now(fd, &mut first);
-    let mut message = match begun {
-        Ok(HEADER) => {
-            // These are there as a whole. Of a longer one the rest has yet to come, and its sender may be killed.
-            let len = i32::from_be_bytes(first);
-            short = len != -1 && len <= SHORT as i32;
-            let room = usize::try_from(len).ok().and_then(message::room_for);
-            Receiving::begun(first).into_room(room.unwrap_or_default())
-        }
+    // Until something waits, no other thread has a turn, and the number is the connection's.
+    let begun = end.now(|fd| pipe::read_now(fd, &mut first))?;
+    let mut arrived = [0; SHORT];
+    let mut have = 0;
+    let have_header = match begun {
         Ok(0) => return Err(raised(&Failure::End)),
-        // Nobody writes less at once, except a plain connection on a pipe that was almost full.
-        Ok(have) => {
-            let mut rest = first;
-            read_rest(py, fd, &mut rest[have..])?;
-            Receiving::begun(rest)
-        }
+        Ok(n) => n,
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(e) => return Err(os_error(&e)),
     };
-    to_its_end(py, &held, || {
-        while !short && !poll::readable(&[fd], Some(LOOK)).map_err(Failure::System)?[0] {
-            if senders.is_wreck() {
-                return Err(Failure::Cut);
-            }
+    let len = i32::from_be_bytes(first);
+    if have_header == HEADER && (0..=SHORT as i32).contains(&len) {
+        // Short ones are there as a whole, unless a stranger wrote them.
+        let room = &mut arrived[..len as usize];
+        if !room.is_empty() {
+            have = match end.now(|fd| pipe::read_now(fd, room))? {
+                Ok(0) => return Err(raised(&Failure::Cut)),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(e) => return Err(os_error(&e)),
+            };
         }
-        message.advance(fd)
-    })?;
+        if have == len as usize {
+            held.is_through();
+            return Ok(Some(arrived[..have].to_vec()));
+        }
+    }
+    // The rest of a long one has yet to come, and its sender may be killed meanwhile.
+    let kept = end.kept()?;
+    let fd = kept.get().map_err(|e| os_error(&e))?;
+    let mut message = Receiving::begun(&first[..have_header]);
+    message.check().map_err(|failure| raised(&failure))?;
+    if have > 0 {
+        message = message.into_room(arrived[..have].to_vec(), have);
+    } else if have_header == HEADER
+        && let Some(room) = usize::try_from(len).ok().and_then(message::room_for)
+    {
+        message = message.into_room(room, 0);
+    }
+    to_its_end(
+        py,
+        held,
+        |nap| Ok(poll::readable(&[fd], Some(nap))?[0]),
+        || senders.is_wreck(),
+        || message.advance(fd),
+    )?;
     Ok(Some(message.into_bytes()))
 }
 
-fn read_rest(py: Python<'_>, fd: BorrowedFd<'_>, mut room: &mut [u8]) -> PyResult<()> {
-    while !room.is_empty() {
-        wait_with_signals(py, None, |left| poll::readable(&[fd], left))?;
-        match pipe::read_now(fd, room) {
-            Ok(0) => return Err(raised(&Failure::Cut)),
-            Ok(n) => room = &mut room[n..],
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(os_error(&e)),
-        }
-    }
-    Ok(())
+/// What a wait for a message came to.
+enum Got {
+    Message(Vec<u8>),
+    /// The time is up.
+    Nothing,
+    /// No message will come any more, or none is anybody's.
+    Over,
 }
 
-/// Takes a message out of the pipe, waiting for one until the deadline; None when that has passed.
+/// Takes a message out of the pipe, waiting for one until the deadline, or until `is_over`.
 fn receive(
     py: Python<'_>,
-    fd: BorrowedFd<'_>,
+    end: End<'_, '_>,
     lock: &SemLock,
     senders: &SemLock,
     block: bool,
     deadline: Deadline,
-) -> PyResult<Option<Vec<u8>>> {
+    is_over: impl Fn() -> bool,
+) -> PyResult<Got> {
     let mut fresh = true;
     loop {
-        if let Some(bytes) = receive_now(py, fd, lock, senders)? {
-            return Ok(Some(bytes));
+        if let Some(bytes) = receive_now(py, end, lock, senders)? {
+            return Ok(Got::Message(bytes));
         }
         if !block || deadline.passed() {
             if lock.left() == 0 && lock.free_of_the_dead()? {
                 continue;
             }
-            return Ok(None);
+            return Ok(Got::Nothing);
         }
-        if std::mem::take(&mut fresh) && py.detach(|| look(fd)) {
-            continue;
+        let number = descriptor(end.0)?;
+        let fd = one(&number)?;
+        let there = if std::mem::take(&mut fresh) && py.detach(|| look(fd)) {
+            true
+        } else {
+            let slice = Deadline::after(Some(deadline.left().map_or(NAP, |left| left.min(NAP))));
+            let there = wait_with_signals(py, slice.left(), |left| poll::readable(&[fd], left))?[0];
+            // There is something, and perhaps somebody who takes it: then wait until that is done.
+            if there && lock.left() == 0 {
+                drop(lock.hold(py, deadline.left())?);
+            }
+            there
+        };
+        if is_over() {
+            return Ok(Got::Over);
         }
-        let slice = Deadline::after(Some(deadline.left().map_or(NAP, |left| left.min(NAP))));
-        if !wait_with_signals(py, slice.left(), |left| poll::readable(&[fd], left))?[0] {
+        if !there {
+            // Nobody takes what will not come: who died, or gave up, in the midst of an item?
+            lock.free_of_the_dead()?;
             if senders.is_wreck() {
                 return Err(raised(&Failure::Cut));
             }
-            continue;
-        }
-        // There is something, and perhaps somebody who takes it: then wait until that is done.
-        if let Some(held) = lock.hold(py, deadline.left())? {
-            drop(held);
         }
     }
 }
@@ -257,7 +356,7 @@ fn put_object(
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let bytes = message::dumps(py, value)?;
-    let sent = send(py, one(&descriptor(connection)?)?, lock.get(), &bytes);
+    let sent = send(py, End(connection), lock.get(), &bytes, || false);
     message::let_go(bytes);
     sent
 }
@@ -271,16 +370,18 @@ fn take_object<'py>(
     lock: &Bound<'py, SemLock>,
     senders: &Bound<'py, SemLock>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    match receive(
+    let got = receive(
         py,
-        one(&descriptor(connection)?)?,
+        End(connection),
         lock.get(),
         senders.get(),
         true,
         Deadline::after(None),
-    )? {
-        Some(bytes) => message::loads(py, bytes),
-        None => Err(empty(py)),
+        || false,
+    )?;
+    match got {
+        Got::Message(bytes) => message::loads(py, bytes),
+        Got::Nothing | Got::Over => Err(empty(py)),
     }
 }
 
@@ -354,7 +455,7 @@ impl QueueEnds {
 
     /// Puts an item, if it has a place and there is room in the pipe now. Returns None when that is done; False
     /// when there is no place; True when the queue was shut down; a `Pickled` that is left to be sent; or the
-    /// exception that pickling raised.
+    /// exception that pickling raised. After that exception, and after what is raised, its place is free again.
     fn put<'py>(
         &self,
         py: Python<'py>,
@@ -385,53 +486,73 @@ impl QueueEnds {
                 return Err(error);
             }
         };
-        if self.send_now(py, &bytes)? {
-            Ok(None)
-        } else {
-            Ok(Some(Bound::new(py, Pickled { bytes })?.into_any()))
+        match self.send_now(py, &bytes) {
+            Ok(true) => Ok(None),
+            Ok(false) => Ok(Some(Bound::new(py, Pickled { bytes })?.into_any())),
+            Err(error) => {
+                self.places.get().give();
+                Err(error)
+            }
         }
     }
 
     /// Sends a list of items, `Pickled` ones among them, one after the other, waiting for room; returns how many
-    /// were sent. Short ones go together. Raises what is wrong with the first one only.
+    /// are off its hands: sent, or dropped because the queue was shut down at once. Short ones go together. Raises
+    /// what is wrong with the first one only.
     fn send_all(&self, py: Python<'_>, items: &Bound<'_, PyList>) -> PyResult<usize> {
-        let fd = descriptor(self.writer.bind(py))?;
-        let fd = one(&fd)?;
+        let end = End(self.writer.bind(py));
         let lock = self.wlock.get();
+        let phase = self.phase.get();
+        let is_over = || phase.left() >= DROPPED;
         let mut chunk = Vec::with_capacity(ATOMIC);
         let (mut sent, mut pending) = (0, 0);
         let flush = |chunk: &mut Vec<u8>| -> PyResult<()> {
             if !chunk.is_empty() {
-                send_short(py, fd, lock, &[IoSlice::new(chunk)])?;
+                send_short(py, end, lock, &[IoSlice::new(chunk)], is_over)?;
                 chunk.clear();
-            }
-            Ok(())
-        };
-        let mut add = |bytes: &[u8]| -> PyResult<()> {
-            if HEADER + bytes.len() + chunk.len() > ATOMIC {
-                flush(&mut chunk)?;
-                sent += std::mem::take(&mut pending);
-            }
-            if bytes.len() > SHORT {
-                send(py, fd, lock, bytes)?;
-                sent += 1;
-            } else {
-                chunk.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-                chunk.extend_from_slice(bytes);
-                pending += 1;
             }
             Ok(())
         };
         let mut outcome = Ok(());
         for item in items {
-            outcome = match item.cast_exact::<Pickled>() {
-                Ok(pickled) => add(&pickled.get().bytes),
-                Err(_) => message::dumps(py, &item).and_then(|bytes| {
-                    let added = add(&bytes);
-                    message::let_go(bytes);
-                    added
-                }),
+            if is_over() {
+                return Ok(items.len());
+            }
+            let pickled = item.cast_exact::<Pickled>();
+            let made;
+            let bytes = match &pickled {
+                Ok(pickled) => &pickled.get().bytes,
+                Err(_) => {
+                    // Pickling it may run code of the user's, for a while: those before it do not wait for that.
+                    if !is_plain(&item) {
+                        outcome = flush(&mut chunk);
+                        sent += std::mem::take(&mut pending);
+                    }
+                    match outcome.and_then(|()| message::dumps(py, &item)) {
+                        Ok(bytes) => made = bytes,
+                        Err(error) => {
+                            outcome = Err(error);
+                            break;
+                        }
+                    }
+                    &made
+                }
             };
+            outcome = (|| {
+                if HEADER + bytes.len() + chunk.len() > ATOMIC {
+                    flush(&mut chunk)?;
+                    sent += std::mem::take(&mut pending);
+                }
+                if bytes.len() > SHORT {
+                    send(py, end, lock, bytes, is_over)?;
+                    sent += 1;
+                } else {
+                    chunk.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+                    chunk.extend_from_slice(bytes);
+                    pending += 1;
+                }
+                Ok(())
+            })();
             if outcome.is_err() {
                 break;
             }
@@ -458,21 +579,23 @@ impl QueueEnds {
         let py = slf.py();
         let this = slf.get();
         let deadline = Deadline::after(duration(timeout)?);
-        let phase = this.phase.get().left();
-        if phase == DROPPED || phase != 0 && this.places.get().left() >= this.size {
-            return Ok(slf.get_type().into_any());
+        let over = || Ok(slf.get_type().into_any());
+        if this.is_over() {
+            return over();
         }
-        let fd = descriptor(this.reader.bind(py))?;
-        let Some(bytes) = receive(
+        let got = receive(
             py,
-            one(&fd)?,
+            End(this.reader.bind(py)),
             this.rlock.get(),
             this.wlock.get(),
             block.is_truthy()?,
             deadline,
-        )?
-        else {
-            return Err(empty(py));
+            || this.is_over(),
+        )?;
+        let bytes = match got {
+            Got::Message(bytes) => bytes,
+            Got::Nothing => return Err(empty(py)),
+            Got::Over => return over(),
         };
         if bytes.is_empty() {
             return Ok(slf.clone().into_any());
@@ -490,17 +613,37 @@ impl QueueEnds {
         if bytes.len() > SHORT {
             return Ok(false);
         }
-        let fd = descriptor(self.writer.bind(py))?;
-        let fd = one(&fd)?;
+        let end = End(self.writer.bind(py));
         let header = (bytes.len() as u32).to_be_bytes();
         let pieces = [IoSlice::new(&header), IoSlice::new(bytes)];
-        if let Some(sent) = write_now(fd, self.wlock.get(), &pieces)? {
+        if let Some(sent) = write_now(end, self.wlock.get(), &pieces)? {
             return Ok(sent);
         }
         // Another process is just writing: that takes microseconds, unless its item is long.
         drop(self.wlock.get().hold(py, Some(Duration::from_millis(1)))?);
-        Ok(write_now(fd, self.wlock.get(), &pieces)?.unwrap_or(false))
+        Ok(write_now(end, self.wlock.get(), &pieces)?.unwrap_or(false))
     }
+}
+
+impl QueueEnds {
+    /// Whether there is nothing to get any more: the queue was shut down, and is empty or was emptied.
+    fn is_over(&self) -> bool {
+        match self.phase.get().left() {
+            0 => false,
+            DROPPED.. => true,
+            _ => self.places.get().left() >= self.size,
+        }
+    }
+}
+
+/// Whether pickling an item runs no code of the user's.
+fn is_plain(item: &Bound<'_, PyAny>) -> bool {
+    item.is_none()
+        || item.is_exact_instance_of::<PyInt>()
+        || item.is_exact_instance_of::<PyString>()
+        || item.is_exact_instance_of::<PyBytes>()
+        || item.is_exact_instance_of::<PyFloat>()
+        || item.is_exact_instance_of::<PyBool>()
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

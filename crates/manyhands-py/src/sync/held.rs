@@ -29,6 +29,12 @@ impl Held<'_> {
     pub(crate) fn is_through(&self) {
         self.0.place.board().lock(self.0.place.cell).rise();
     }
+
+    /// Leaves it half-way for good: everybody else finds a wreck, though we live.
+    pub(crate) fn ruin(self) {
+        self.0.place.board().lock(self.0.place.cell).ruin();
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Held<'_> {
@@ -66,6 +72,13 @@ impl SemLock {
     pub(crate) fn free_of_the_dead(&self) -> PyResult<bool> {
         let lock = self.place.board().lock(self.place.cell);
         let holder = lock.holder();
+        if lock.is_ruined() {
+            return Err(PyOSError::new_err(format!(
+                "process {} was interrupted while it moved an item of this queue, and half of the item is left in the \
+                 pipe: use a new queue",
+                identity::pid(holder)
+            )));
+        }
         if holder == 0 || identity::life(holder) != Life::Dead {
             return Ok(false);
         }
@@ -81,11 +94,11 @@ impl SemLock {
         Ok(freed)
     }
 
-    /// Whether the lock's holder was killed half-way.
+    /// Whether the lock's holder was killed half-way, or has given up there.
     pub(crate) fn is_wreck(&self) -> bool {
         let lock = self.place.board().lock(self.place.cell);
         let holder = lock.holder();
-        holder != 0 && lock.depth() > 1 && identity::life(holder) == Life::Dead
+        lock.is_ruined() || holder != 0 && lock.depth() > 1 && identity::life(holder) == Life::Dead
     }
 
     /// Takes one of a semaphore if there is one.

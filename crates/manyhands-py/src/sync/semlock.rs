@@ -162,6 +162,16 @@ impl SemLock {
         }
     }
 
+    /// Makes a semaphore that nobody waits for at least `value`, an int.
+    #[pyo3(name = "_raise_to")]
+    fn raise_to(&self, value: u32) -> PyResult<()> {
+        if self.place.kind != Kind::Semaphore || value > self.place.bound {
+            return Err(PyValueError::new_err("no semaphore that counts so far"));
+        }
+        self.semaphore().raise_to(value);
+        Ok(())
+    }
+
     /// Whether none could be taken now.
     #[pyo3(name = "_is_zero")]
     fn is_zero(&self) -> bool {

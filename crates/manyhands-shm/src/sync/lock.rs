@@ -93,6 +93,16 @@ impl<'a> Lock<'a> {
         true
     }
 
+    /// The holder: leaves it held for ever, because nobody could go on where it stands.
+    pub fn ruin(&self) {
+        self.depth.store(u32::MAX, Relaxed);
+    }
+
+    /// Whether its holder has left it so.
+    pub fn is_ruined(&self) -> bool {
+        self.holder() != FREE && self.depth() == u32::MAX
+    }
+
     /// The holder of a recursive lock: gives it back once, and says whether that was the last time.
     #[inline]
     pub fn rise(&self) -> bool {

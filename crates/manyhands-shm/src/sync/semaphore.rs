@@ -84,6 +84,21 @@ impl<'a> Semaphore<'a> {
         }
     }
 
+    /// Makes the number at least `value`. Wakes nobody, so not for one that is waited for.
+    pub fn raise_to(&self, value: u32) {
+        let mut seen = self.word.load(Relaxed);
+        while seen & !WAITERS < value {
+            // Relaxed: the number says all there is to say.
+            match self
+                .word
+                .compare_exchange_weak(seen, seen & WAITERS | value, Relaxed, Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
     /// Forgets the sleepers that were not there: see above.
     pub fn nobody_slept(&self, made: u32) {
         let _ = self
