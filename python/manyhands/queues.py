@@ -643,7 +643,8 @@ class _Tally:
         """Return how many tasks are not done; those that were dropped before anybody got them do not count."""
         unfinished: int = self._unfinished._semlock._get_value()
         if _is_dropped(self._phase):
-            return max(unfinished - (self._maxsize - self._places._semlock._get_value()), 0)
+            free: int = self._places._semlock._get_value()
+            return max(unfinished - (self._maxsize - free), 0)
         return unfinished
 
     def count_done(self) -> None:
