@@ -50,8 +50,8 @@ class BaseProxy:
     exposed -- what may be called, for those who make types; incref -- bool: count this proxy
     manager_owned -- bool: this is the server's own process
 
-    Differs: a call that is interrupted closes its connection, the next one opens another (the standard library
-    takes the late answer for the next call's).
+    Differs: a call that is interrupted or fails on its way closes its connection, the next one opens another (the
+    standard library takes the late answer for the next call's).
     """
 
     __module__ = _HOME
@@ -121,7 +121,7 @@ class BaseProxy:
         try:
             kind, result = exchange(conn, (self._id, methodname, args, kwds))
         except BaseException:
-            if getattr(conn, "closed", False):
+            if getattr(conn, "closed", True):  # one that cannot say is not used again either
                 self._tls.__dict__.pop("connection", None)
             raise
         if kind == "#RETURN":

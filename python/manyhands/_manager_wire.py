@@ -102,13 +102,18 @@ def convert_to_error(kind: str, result: Any) -> BaseException:
 def exchange(c: Any, request: Any) -> Any:
     """Send a request and return the answer: a pair of its kind, a str, and what it says.
 
-    A call that is interrupted between the two closes the connection: the answer would else be taken for the next
-    one's.  Raises EOFError or OSError when the server is gone.
+    A call that fails on its way closes the connection, whatever it was: a late answer would else be taken for the
+    next one's.  Raises EOFError or OSError when the server is gone.
     """
     if type(c) is Connection:
         return _pair(_engine.exchange(c, request))
-    c.send(request)
-    return _pair(c.recv())
+    try:
+        c.send(request)
+        answer = c.recv()
+    except BaseException:
+        c.close()
+        raise
+    return _pair(answer)
 
 
 def _pair(answer: Any) -> Any:

@@ -55,8 +55,8 @@ pub(crate) fn descriptor(connection: &Bound<'_, PyAny>) -> PyResult<[RawFd; 1]> 
 
 /// Sends a request over a connection, and returns the answer to it.
 ///
-/// Whatever ends the wait for the answer, except the connection's own end, closes the connection: the answer
-/// would else be taken for the next one's.
+/// Whatever keeps the request or the answer from arriving closes the connection: a late answer would else be taken
+/// for the next one's, and half of a request would spoil the next.
 #[pyfunction]
 fn exchange<'py>(
     py: Python<'py>,
@@ -70,9 +70,8 @@ fn exchange<'py>(
     match answer {
         Ok(bytes) => loads(py, bytes),
         Err(error) => {
-            if !error.is_instance_of::<PyEOFError>(py) && !error.is_instance_of::<PyOSError>(py) {
-                connection.call_method0(name!(py, "close"))?;
-            }
+            // What went wrong first is what the caller has to hear of.
+            drop(connection.call_method0(name!(py, "close")));
             Err(error)
         }
     }
