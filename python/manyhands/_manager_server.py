@@ -7,6 +7,7 @@ Not here: proxies (`_manager_proxies`), starting the server's process (`managers
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
@@ -23,6 +24,11 @@ listener_client: dict[str, tuple[Any, Any]] = {
     "pickle": (connection.Listener, connection.Client),
     "xmlrpclib": (connection.XmlListener, connection.XmlClient),
 }
+
+
+
+_RLock = type(threading.RLock())
+_ACQUIRED = (type(threading.Lock()), _RLock, threading.Semaphore, threading.Condition)
 
 
 def all_methods(obj: object) -> list[str]:
@@ -152,11 +158,15 @@ class Server:
         """Serve the proxies of one thread, until it closes the connection: ends by SystemExit."""
         util.debug("starting server thread to service %r", threading.current_thread().name)
         message: Any
+        request = None
         while True:
             try:
                 next_one = self._next_request(conn)
                 if next_one is None:
                     util.debug("got EOF -- exiting thread serving %r", threading.current_thread().name)
+                    sys.exit(0)
+                if len(next_one) == 2:
+                    self._take_back(*next_one)
                     sys.exit(0)
                 (request,) = next_one
             except Exception:
@@ -172,15 +182,16 @@ class Server:
                 util.info("exception in thread serving %r", threading.current_thread().name)
                 util.info(" ... message was %r", message)
                 util.info(" ... exception was %r", error)
+                self._take_back(request, message)
                 conn.close()
                 sys.exit(1)
             # Objects must not live on until the next request comes.
             next_one = request = message = None
 
-    def _next_request(self, conn: Any) -> tuple[Any] | None:
+    def _next_request(self, conn: Any) -> tuple[Any, ...] | None:
         """Return the next request that is out of the ordinary, in a tuple; the engine serves the others.
 
-        None: there are no more.
+        A pair: a request whose answer nobody heard, and that answer.  None: there are no more.
         """
         if type(conn) is connection.Connection:
             return _engine.serve_calls(conn, self.id_to_obj, self.stop_event.is_set)
@@ -188,6 +199,35 @@ class Server:
             return None if self.stop_event.is_set() else (receive(conn),)
         except EOFError:
             return None
+
+    def _take_back(self, request: Any, message: Any) -> None:
+        """Undo a call that was interrupted while it waited: what it took would be nobody's."""
+        try:
+            ident, name, _, _ = request
+            kind, result = message
+            obj = self.id_to_obj[ident][0]
+        except (KeyError, TypeError, ValueError):
+            return
+        if kind != "#RETURN":
+            return
+        if name == "acquire":
+            if result is True and isinstance(obj, _ACQUIRED):
+                obj.release()
+        elif name in ("get", "get_nowait") and isinstance(obj, queue.Queue):
+            with obj.mutex:
+                # Where it came from; the other kinds of queue know by themselves where that is.
+                if type(obj) is queue.Queue:
+                    obj.queue.appendleft(result)
+                else:
+                    obj._put(result)
+                obj.not_empty.notify()
+
+    def _let_go(self) -> None:
+        """Release the locks that only this thread could, which is about to end."""
+        for obj, *_ in list(self.id_to_obj.values()):
+            lock = getattr(obj, "_lock", None) if isinstance(obj, threading.Condition) else obj
+            while isinstance(lock, _RLock) and lock._is_owned():  # type: ignore[attr-defined]
+                lock.release()
 
     # ---- objects' methods ----
 
@@ -309,7 +349,10 @@ class Server:
         """Serve the proxies at the other end of this connection; `name` is the thread's there."""
         threading.current_thread().name = name
         send(c, ("#RETURN", None))
-        self.serve_client(c)
+        try:
+            self.serve_client(c)
+        finally:
+            self._let_go()
 
     def incref(self, c: Any, ident: str) -> None:
         """Count one more proxy to an object.  Raises KeyError when it is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import manyhands
 import shared
+from manyhands import managers
 
 
 @contextmanager
@@ -29,6 +31,18 @@ def interrupted(error: type[BaseException] = KeyboardInterrupt) -> Iterator[None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+KINDS = [("pickle", None), ("pickle", ("localhost", 0)), ("xmlrpclib", None)]
+
+
+@pytest.fixture(params=KINDS, ids=["pickle-unix", "pickle-tcp", "xml-unix"])
+def any_manager(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A SyncManager with each serializer, over each family."""
+    serializer, address = request.param
+    context = manyhands.get_context("fork")
+    with managers.SyncManager(address=address, serializer=serializer, ctx=context) as manager:
+        yield manager
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, LookupError, TimeoutError, EOFError])
@@ -54,3 +68,50 @@ def test_half_of_a_request_does_not_spoil_the_next(forked: Any, error: type[Base
     finally:
         os.kill(server, signal.SIGCONT)
     assert (box["a"], "b" in box) == (1, False)
+
+
+def test_what_an_interrupted_get_took_is_given_back(any_manager: Any) -> None:
+    letters = any_manager.Queue()
+    with interrupted():
+        letters.get()
+    letters.put("first")
+    letters.put("second")
+    # The second may be had while the first is on its way back.
+    assert {letters.get(True, 10), letters.get(True, 10)} == {"first", "second"}
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
+def test_what_an_interrupted_acquire_acquired_is_released(any_manager: Any, kind: str) -> None:
+    lock = getattr(any_manager, kind)()
+    held, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            enough.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    try:
+        with interrupted():
+            lock.acquire()
+    finally:
+        enough.set()
+        other.join()
+    assert lock.acquire(True, 10)
+    lock.release()
+
+
+@pytest.mark.parametrize("kind", ["RLock", "Condition"])
+def test_a_lock_that_its_owner_alone_could_release_goes_with_the_owner(context: Any, kind: str) -> None:
+    with context.Manager() as manager:
+        lock, ready = getattr(manager, kind)(), manager.Event()
+        child = context.Process(target=shared.hold_lock, args=(lock, ready))
+        child.start()
+        ready.wait()
+        assert not lock.acquire(False)
+        child.kill()
+        child.join()
+        assert lock.acquire(True, 10)
+        lock.release()

@@ -149,9 +149,24 @@ pub fn readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result
     Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
+/// Waits until `fd` can be written to or is hung up, or the time is up; says whether it is.
+pub fn writable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    Ok(rustix::event::poll(&mut polled, clock::timespec(timeout).as_ref())? > 0)
+}
+
+/// Whether the other end of the socket `fd` sends nothing any more: it is closed, most likely.
+pub fn is_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    any_now(fd, PollFlags::RDHUP)
+}
+
 /// Whether `fd` is readable or hung up, now.
 pub fn is_readable(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    any_now(fd, PollFlags::IN)
+}
+
+fn any_now(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, events)];
     loop {
         match rustix::event::poll(&mut polled, clock::timespec(Some(Duration::ZERO)).as_ref()) {
             Ok(n) => return Ok(n > 0),

@@ -6,12 +6,14 @@
 
 use std::os::fd::RawFd;
 
+use manyhands_os::poll;
 use memchr::memmem;
 use pyo3::exceptions::{PyEOFError, PyException, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet, PyString, PyTuple};
 
 use crate::connection::one;
+use crate::fds::os_error;
 use crate::message;
 use crate::once::name;
 
@@ -99,7 +101,8 @@ fn recv_translated<'py>(
 }
 
 /// Serves the proxies at the other end of a connection, until one asks for something out of the ordinary:
-/// returns that request, in a tuple of one, or None at the end of the stream.
+/// returns that request, in a tuple of one, or None at the end of the stream. A pair is a request and the answer to
+/// it that nobody heard, though something was taken for it: the connection has hung up.
 ///
 /// objects -- the server's id_to_obj; stopped() is asked before each request, and true ends the service too
 /// Raises what receiving and unpickling a request raise, and what ends threads.
@@ -109,7 +112,7 @@ fn serve_calls<'py>(
     connection: &Bound<'py, PyAny>,
     objects: &Bound<'py, PyDict>,
     stopped: &Bound<'py, PyAny>,
-) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
     loop {
         if crate::fast::call0(stopped)?.is_truthy()? {
             return Ok(None);
@@ -122,9 +125,9 @@ fn serve_calls<'py>(
         };
         let request = loads(py, bytes)?;
         let Some(outcome) = called(objects, &request)? else {
-            return Ok(Some((request,)));
+            return Ok(Some((request,).into_pyobject(py)?));
         };
-        drop(request);
+        let taken = outcome.is_ok() && takes(&request)?;
         let answer = match outcome {
             Ok(result) => (name!(py, "#RETURN"), result).into_pyobject(py)?,
             Err(error) if error.is_instance_of::<PyException>(py) => {
@@ -144,10 +147,26 @@ fn serve_calls<'py>(
             }
             bytes => bytes?,
         };
+        if taken {
+            // Over TCP the first message to an end that is closed is no error.
+            let heard = !poll::is_hung_up(fd).map_err(|e| os_error(&e))?
+                && message::send(py, fd, &bytes).is_ok();
+            if !heard {
+                return Ok(Some((request, answer).into_pyobject(py)?));
+            }
+            continue;
+        }
         // Nothing of this call may live on until the next one comes.
-        drop(answer);
+        drop((request, answer));
         message::send(py, fd, &bytes)?;
     }
+}
+
+/// Whether a request may be for something that its object then no longer has.
+fn takes(request: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let name = request.get_item(1)?;
+    let name = name.cast::<PyString>()?.to_cow()?;
+    Ok(matches!(&*name, "get" | "get_nowait" | "acquire"))
 }
 
 /// Calls what a request asks for, if that is an exposed method whose result travels as a copy. The inner
