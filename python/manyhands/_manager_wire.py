@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import array
 import io
+import os
 import pickle
+import types
 from typing import Any
 
 from . import _engine, reduction
@@ -143,14 +145,12 @@ def receive(c: Any) -> Any:
 # The engine pickles and unpickles messages, and calls these when a pickle may hold a name to be translated.
 
 
-_PicklerInPython: Any = pickle._Pickler
-
-
 def _translated(message: Any) -> bytes:
     """Pickle a message, with the standard library's names for what it has too."""
     buffer = io.BytesIO()
-    _Writer(buffer).dump(message)
-    return buffer.getvalue()
+    writer = _Writer(buffer)
+    writer.dump(message)
+    return writer.finished(buffer.getvalue())
 
 
 def _read(data: Any) -> Any:
@@ -158,37 +158,38 @@ def _read(data: Any) -> Any:
     return _Reader(io.BytesIO(data)).load()
 
 
-class _Writer(_PicklerInPython):  # type: ignore[misc]
+class _Writer(pickle.Pickler):
     """A pickler that writes `multiprocessing.X` for `manyhands.X`.
 
-    It is Python's own pickler in Python: the one in C looks every name up before it writes it.
+    The pickler in C writes a class by no other name than it looked up, and the one in Python cannot nest as deep.  So
+    what is to have another name is first written as a persistent id of three strings, the last of them a mark that
+    nothing else in the message can be; `finished` makes global names of these.
     """
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, 4)
         self.dispatch_table = reduction.ForkingPickler(io.BytesIO()).dispatch_table
+        self._mark = os.urandom(8).hex().encode("ascii")
 
-    def save_global(self, obj: Any, name: str | None = None) -> None:
+    def persistent_id(self, obj: Any) -> Any:
+        if not isinstance(obj, _NAMED):
+            return None
         module = getattr(obj, "__module__", None)
         if not isinstance(module, str) or not module.startswith(_OURS):
-            super().save_global(obj, name)
-            return
-        self.save(_STANDARD + module[len(_OURS) :])
-        self.save(name or getattr(obj, "__qualname__", None) or obj.__name__)
-        self.write(pickle.STACK_GLOBAL)
-        self.memoize(obj)
+            return None
+        # The mark is another object each time: the same one would be written once, and then referred to.
+        return _STANDARD + module[len(_OURS) :], obj.__qualname__, self._mark.decode("ascii")
 
-    def save_type(self, obj: Any) -> None:
-        if obj in (type(None), type(NotImplemented), type(...)):
-            super().save_type(obj)
-        else:
-            self.save_global(obj)
+    def finished(self, data: bytes) -> bytes:
+        """Return the pickle without persistent ids: of the same length, as its frames say theirs, and memoizing as
+        many objects, as they are referred to by number."""
+        string = pickle.SHORT_BINUNICODE + bytes([len(self._mark)])
+        marked = string + self._mark + pickle.MEMOIZE + pickle.TUPLE3 + pickle.MEMOIZE + pickle.BINPERSID
+        named = pickle.STACK_GLOBAL + pickle.MEMOIZE * 2
+        return data.replace(marked, named + string + b" " * len(self._mark) + pickle.POP)
 
-    dispatch = {**_PicklerInPython.dispatch, type: save_type}
-    for _kind, _save in list(dispatch.items()):
-        if _save is _PicklerInPython.save_global:
-            dispatch[_kind] = save_global
-    del _kind, _save
+
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 
 
 class _Reader(pickle.Unpickler):

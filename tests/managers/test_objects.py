@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import multiprocessing.managers
 import pickle
 import queue
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 import manyhands
 import shared
-from manyhands import managers
+from manyhands import _manager_wire, managers
 
 
 def test_every_type_of_a_sync_manager_is_what_it_says(manager: Any) -> None:
@@ -241,3 +242,33 @@ def test_the_context_is_the_servers(context: Any, method: str) -> None:
     with context.Manager() as manager:
         assert manager._process._start_method == method
         assert isinstance(manager, manyhands.managers.SyncManager)
+
+
+def nested(depth: int, innermost: Any) -> Any:
+    for _ in range(depth):
+        innermost = [innermost]
+    return innermost
+
+
+@pytest.mark.parametrize("innermost", ["see manyhands.Pool", managers.Token], ids=["text", "class"])
+def test_a_value_that_names_this_package_may_nest_as_deep_as_others(forked: Any, innermost: Any) -> None:
+    found = forked.list([nested(400, innermost)])[0]
+    for _ in range(400):
+        (found,) = found
+    assert found == innermost
+
+
+@pytest.mark.parametrize(
+    "filling", [b"", b"x" * 100_000, [str(n) for n in range(50_000)]], ids=["short", "long", "many"]
+)
+def test_names_of_this_package_are_translated_and_texts_are_not(filling: Any) -> None:
+    token = managers.Token("list", "manyhands.managers", "1")
+    data = _manager_wire._translated([filling, token, "manyhands.managers", managers.RebuildProxy, token, filling])
+    plain = pickle.loads(data)
+    assert type(plain[1]) is multiprocessing.managers.Token
+    assert plain[3] is multiprocessing.managers.RebuildProxy
+    assert plain[1] is plain[4]
+    assert (plain[1].typeid, plain[1].address, plain[2]) == ("list", "manyhands.managers", "manyhands.managers")
+    assert plain[0] == plain[5] == filling
+    ours = _manager_wire._read(data)
+    assert (type(ours[1]), ours[3]) == (managers.Token, managers.RebuildProxy)
