@@ -8,6 +8,7 @@ Not here: proxies (`_manager_proxies`), starting the server's process (`managers
 from __future__ import annotations
 
 import queue
+import resource
 import sys
 import threading
 import time
@@ -26,6 +27,10 @@ listener_client: dict[str, tuple[Any, Any]] = {
 }
 
 
+# So many connections may be without a proof of the key at once, and half of the descriptors; the next ones wait to
+# be accepted. Who has had so many seconds makes room for them.
+_MOST_STRANGERS = 512
+_ENOUGH_FOR_MOST = 1.0
 
 _RLock = type(threading.RLock())
 _ACQUIRED = (type(threading.Lock()), _RLock, threading.Semaphore, threading.Condition)
@@ -48,8 +53,9 @@ class Server:
     authkey -- bytes; serializer -- 'pickle' or 'xmlrpclib'
 
     Raises TypeError for a key that is not bytes, OSError when the address cannot be had.
-    Differs: who gives no proof of the key is not sent a traceback; a server that a manager started ends when the
-    manager's process does.
+    Differs: who gives no proof of the key is not sent a traceback, and does not keep others out by waiting; a server
+    that a manager started ends when the manager's process does; what a call took from a queue, or the lock that it
+    acquired, is given back when its caller has gone.
     """
 
     __module__ = "manyhands.managers"
@@ -78,6 +84,11 @@ class Server:
         self.id_to_local_proxy_obj: dict[str, Any] = {}
         self.mutex = threading.Lock()
         self.stop_event = threading.Event()
+        # Connections that have proved nothing yet and since when they are there, by their ids, the oldest first.
+        self._strangers: dict[int, tuple[Any, float]] = {}
+        self._strangers_mutex = threading.Lock()
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_strangers = _MOST_STRANGERS if descriptors < 0 else min(_MOST_STRANGERS, max(descriptors // 2, 1))
 
     # ---- connections ----
 
@@ -104,18 +115,45 @@ class Server:
     def accepter(self) -> None:
         """Accept connections until the server stops: each gets a thread."""
         while not self.stop_event.is_set():
+            if len(self._strangers) >= self._most_strangers:
+                self._send_one_away()
+                time.sleep(0.01)
+                continue
             try:
                 conn = self.listener.accept()
             except OSError as error:
                 util.info("no connection accepted: %s", error)
+                self._send_one_away()
                 time.sleep(0.01)  # out of descriptors, most likely: some will be given back
                 continue
+            with self._strangers_mutex:
+                self._strangers[id(conn)] = conn, time.monotonic()
             try:
                 threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
             except RuntimeError as error:  # no thread to be had
                 util.info("connection refused: %s", error)
+                self._no_stranger(conn)
                 conn.close()
+                self._send_one_away()
             del conn
+
+    def _no_stranger(self, conn: Any) -> None:
+        """Note that a connection has proved something, or is to be closed."""
+        with self._strangers_mutex:
+            self._strangers.pop(id(conn), None)
+
+    def _send_one_away(self) -> None:
+        """Make room: hang up on who has been given the longest time for his proof, if it was enough for most."""
+        with self._strangers_mutex:  # it is not closed meanwhile, so the descriptor is its own
+            for ident, (conn, since) in self._strangers.items():
+                if time.monotonic() - since > _ENOUGH_FOR_MOST:
+                    util.info("no room: the oldest connection without a proof of the key is closed")
+                    try:
+                        connection._hang_up(conn)
+                    except Exception as error:
+                        util.info("... which failed: %s", error)
+                    del self._strangers[ident]
+                return
 
     def handle_request(self, conn: Any) -> None:
         """Serve a new connection: one of the server's own methods."""
@@ -124,16 +162,19 @@ class Server:
         except SystemExit:
             pass  # how serve_client() ends
         finally:
+            self._no_stranger(conn)
             conn.close()
 
     def _handle_request(self, conn: Any) -> None:
         try:
-            connection.deliver_challenge(conn, self.authkey)
-            connection.answer_challenge(conn, self.authkey)
+            with connection._patience(conn, connection.HANDSHAKE_TIMEOUT) as hurried:
+                connection.deliver_challenge(hurried, self.authkey)
+                connection.answer_challenge(hurried, self.authkey)
         except Exception as error:
             # Whoever this is, it learns nothing of us.
             util.info("connection refused: %s", error)
             return
+        self._no_stranger(conn)
         request = None
         try:
             request = receive(conn)

@@ -41,7 +41,7 @@ if sys.version_info < (3, 12):
 
 BUFSIZE = 8192
 CONNECTION_TIMEOUT = 20.0  # seconds
-# How long a listener waits for a word of the handshake: a peer that is silent must not keep out all others.
+# How long the handshake may take who has connected to a listener: a peer that is silent must not keep out all others.
 HANDSHAKE_TIMEOUT = 30.0  # seconds
 
 default_family = "AF_UNIX"
@@ -411,7 +411,7 @@ class Listener:
 
     Raises OSError when the address cannot be had, TypeError when the key is not bytes.
 
-    Differs: an empty key is a key on every version; who stays silent in the handshake for 30 s is refused.
+    Differs: an empty key is a key on every version; whose handshake takes longer than 30 s is refused.
     """
 
     def __init__(
@@ -429,7 +429,7 @@ class Listener:
     def accept(self) -> Any:
         """Wait for a connection and return it, a `Connection`.
 
-        Raises AuthenticationError when the other end does not know the key or stays silent; EOFError or OSError
+        Raises AuthenticationError when the other end does not know the key or is slow to say so; EOFError or OSError
         when it goes away meanwhile; OSError when the listener is closed.
         """
         if self._listener is None:
@@ -437,9 +437,9 @@ class Listener:
         connection = self._listener.accept()
         if self._authkey is not None:
             try:
-                with _patience(connection, HANDSHAKE_TIMEOUT):
-                    deliver_challenge(connection, self._authkey)
-                    answer_challenge(connection, self._authkey)
+                with _patience(connection, HANDSHAKE_TIMEOUT) as hurried:
+                    deliver_challenge(hurried, self._authkey)
+                    answer_challenge(hurried, self._authkey)
             except BaseException:
                 connection.close()
                 raise
@@ -558,28 +558,73 @@ def SocketClient(address: Any) -> Connection:
 # ---- how long a stranger may keep us ----
 
 
+class _Hurried(Connection):
+    """A socket that does not block, lent by its owner: all that is sent and received has to be done by one moment.
+
+    Signals do not put that off, nor do bytes that drip in.  Raises BlockingIOError when it is not done.
+    """
+
+    def __init__(self, handle: int, deadline: float) -> None:
+        super().__init__(handle)
+        self._deadline = deadline
+
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def _close(self) -> None:  # type: ignore[override]
+        """The owner does it."""
+
+    def _send_bytes(self, buf: Any) -> None:  # type: ignore[override]
+        _engine.send_within(self._handle, bytes(buf), self._left())  # type: ignore[arg-type]
+
+    def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:  # type: ignore[override]
+        return _engine.recv_within(self._handle, maxsize, self._left())  # type: ignore[arg-type]
+
+    _send_pickle = _ConnectionBase._send_pickle
+    _recv_pickle = _ConnectionBase._recv_pickle
+
+
 @contextmanager
-def _patience(connection: Connection, seconds: float) -> Iterator[None]:
-    """Let no receive or send of the socket behind `connection` take longer, while the block runs."""
-    _limit(connection, seconds)
+def _patience(connection: Any, seconds: float) -> Iterator[Any]:
+    """Let the handshake that the block makes, over what is yielded, take no longer."""
+    if type(connection) not in (Connection, ConnectionWrapper):
+        yield connection  # somebody else's kind: how it moves bytes is its own business
+        return
+    fd = connection.fileno()
+    os.set_blocking(fd, False)
     try:
-        yield
+        yield _Hurried(fd, time.monotonic() + seconds)
     except BlockingIOError:
-        raise AuthenticationError(
-            f"the other end said nothing for {seconds:g} s: it gave no proof of the key"
-        ) from None
-    _limit(connection, 0.0)  # not in a `finally`: whose handshake failed is closed
+        raise AuthenticationError(f"the other end gave no proof of the key within {seconds:g} s") from None
+    os.set_blocking(fd, True)  # not in a `finally`: whose handshake failed is closed
 
 
-def _limit(connection: _ConnectionBase, seconds: float) -> None:
+@contextmanager
+def _hurried_client(address: Any, seconds: float) -> Iterator[_Hurried]:
+    """Connect to a socket that listens at `address`; that, and what the block says, may take no longer."""
     import socket
-    import struct
 
-    limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+    deadline = time.monotonic() + seconds
+    with socket.socket(getattr(socket, address_type(address))) as sock:
+        while True:
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                sock.connect(address)
+                break
+            except BlockingIOError:  # too many wait at a Unix socket already
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        yield _Hurried(sock.fileno(), deadline)
+
+
+def _hang_up(connection: Any) -> None:
+    """Let whoever waits for the other end of a socket find that it is closed."""
+    import socket
+
     sock = socket.socket(fileno=connection.fileno())
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        sock.shutdown(socket.SHUT_RDWR)
     finally:
         sock.detach()
 

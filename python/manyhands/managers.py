@@ -13,6 +13,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -224,6 +225,7 @@ class BaseManager:
                     util.info("manager still alive after terminate")
                     process.kill()
                     process.join()
+        _remove_socket(address)
         state.value = State.SHUTDOWN
         BaseProxy._address_to_local.pop(address, None)
 
@@ -322,8 +324,7 @@ def _ask_to_end(connect: Any, address: Any, authkey: bytes, patience: float) -> 
     if connect not in (connection.Client, connection.XmlClient):
         ask(connect, address, authkey, "shutdown")
         return
-    with connection.SocketClient(address) as c:
-        connection._limit(c, max(patience, 0.1))
+    with connection._hurried_client(address, max(patience, 0.1)) as c:
         connection.answer_challenge(c, authkey)
         connection.deliver_challenge(c, authkey)
         wrap = connect is connection.XmlClient
@@ -332,6 +333,20 @@ def _ask_to_end(connect: Any, address: Any, authkey: bytes, patience: float) -> 
             None,
             "shutdown",
         )
+
+
+def _remove_socket(address: Any) -> None:
+    """Remove the socket that a server left in its temporary folder when it was killed, and that folder."""
+    if not isinstance(address, str):
+        return
+    folder, name = os.path.split(address)
+    # A path of the user's own may be another server's by now.
+    if not name.startswith("sock-") or not os.path.basename(folder).startswith("pymp-"):
+        return
+    with suppress(OSError):  # a server that ended by itself has removed both
+        os.unlink(address)
+        if folder != process.current_process()._config.get("tempdir"):
+            os.rmdir(folder)
 
 
 # ---- what a SyncManager's server keeps ----

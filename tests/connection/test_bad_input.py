@@ -6,6 +6,7 @@ import hmac
 import os
 import pickle
 import resource
+import signal
 import socket
 import struct
 import threading
@@ -219,7 +220,7 @@ def test_a_silent_peer_does_not_keep_out_the_next(monkeypatch: pytest.MonkeyPatc
     with Listener(authkey=KEY, backlog=2) as listener:
         with socket.socket(socket.AF_UNIX) as silent:
             silent.connect(listener.address)
-            with pytest.raises(manyhands.AuthenticationError, match="said nothing"):
+            with pytest.raises(manyhands.AuthenticationError, match="no proof of the key within 0.1 s"):
                 listener.accept()
         thread = threading.Thread(target=lambda: Client(listener.address, authkey=KEY).close())
         thread.start()
@@ -228,6 +229,38 @@ def test_a_silent_peer_does_not_keep_out_the_next(monkeypatch: pytest.MonkeyPatc
             # The limit was for the handshake alone.
             with pytest.raises(EOFError):
                 end.recv()
+
+
+def test_a_peer_that_drips_bytes_does_not_keep_out_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.3)
+    with Listener(authkey=KEY) as listener, socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(listener.address)
+
+        def drip() -> None:
+            with suppress(OSError):  # it was refused
+                for byte in struct.pack("!i", 255) + bytes(255):
+                    slow.send(bytes([byte]))
+                    threading.Event().wait(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(manyhands.AuthenticationError, match="no proof of the key within 0.3 s"):
+            listener.accept()
+        thread.join()
+
+
+def test_signals_do_not_prolong_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.3)
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        with Listener(authkey=KEY) as listener, socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(listener.address)
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+            with pytest.raises(manyhands.AuthenticationError, match="no proof of the key within 0.3 s"):
+                listener.accept()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_connection_may_be_silent_after_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:

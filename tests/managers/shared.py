@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -102,6 +103,10 @@ def die_early() -> None:
 
 def note(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
+
+
+def few_descriptors() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 
 
 def append_to(items: Any, value: object) -> None:

@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 import manyhands
 import shared
-from manyhands import managers
+from manyhands import connection, managers, util
 from manyhands.connection import Client, Connection
 from scripts import descriptors, printed, run, wait_for_end
 
@@ -141,6 +142,76 @@ def test_a_server_that_does_not_end_by_itself_is_ended(context: Any) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.fixture
+def rung_again_and_again() -> Iterator[None]:
+    """A program with a timer of its own, whose signals interrupt every system call that waits."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("serializer", ["pickle", "xmlrpclib"])
+def test_signals_do_not_put_off_the_end_of_a_stuck_server(rung_again_and_again: None, serializer: str) -> None:
+    manager = shared.Manager(ctx=manyhands.get_context("fork"), serializer=serializer, shutdown_timeout=0.2)
+    manager.start()
+    process = manager._process
+    os.kill(process.pid, signal.SIGSTOP)
+    manager.shutdown()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_stuck_server_that_nobody_can_connect_to_any_more_is_ended() -> None:
+    manager = shared.Manager(ctx=manyhands.get_context("fork"), shutdown_timeout=0.2)
+    manager.start()
+    process = manager._process
+    os.kill(process.pid, signal.SIGSTOP)
+    with contextlib.ExitStack() as waiting:
+        with pytest.raises(BlockingIOError):
+            while True:
+                sock = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                sock.setblocking(False)
+                sock.connect(manager.address)
+        manager.shutdown()
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_server_that_had_to_be_killed_leaves_no_file(context: Any, how: int) -> None:
+    manager = shared.Manager(ctx=context, shutdown_timeout=0.2)
+    manager.start()
+    address = Path(manager.address)
+    assert address.is_socket()
+    os.kill(manager._process.pid, how)
+    manager.shutdown()
+    assert not address.exists()
+    # The folder is the server's own, unless this process had one before.
+    assert not address.parent.exists() or str(address.parent) == util.get_temp_dir()
+
+
+def test_a_server_at_the_address_of_one_that_died_can_be_used(tmp_path: Path) -> None:
+    def started() -> managers.SyncManager:
+        manager = managers.SyncManager(str(tmp_path / "socket"), b"key", ctx=manyhands.get_context("fork"))
+        manager.start()
+        return manager
+
+    first = started()
+    user = managers.SyncManager(first.address, b"key")
+    user.connect()
+    kept = user.list([1])  # as long as there is a proxy, so is this thread's connection
+    assert kept[:] == [1]
+    first._process.kill()
+    first._process.join()
+    os.unlink(first.address)
+    with started():
+        items = user.list([2])
+        with pytest.raises((EOFError, OSError)):
+            items[:]  # finds that the connection is gone
+        assert items[:] == [2]
+    first.shutdown()
+
+
 def test_the_server_ignores_interrupts(context: Any) -> None:
     with context.Manager() as manager:
         os.kill(manager._process.pid, signal.SIGINT)
@@ -228,6 +299,28 @@ def test_who_proves_nothing_is_let_go_and_told_nothing(forked: Any, bytes_: byte
         assert b"#CHALLENGE#" in heard
         assert b"Traceback" not in heard
     assert forked.list([1])[:] == [1]
+
+
+def test_silent_connections_do_not_keep_out_who_has_the_key() -> None:
+    manager = managers.SyncManager(("localhost", 0), b"key", ctx=manyhands.get_context("fork"))
+    manager.start(shared.few_descriptors)
+    with manager, contextlib.ExitStack() as silent:
+        for _ in range(60):
+            silent.enter_context(socket.create_connection(manager.address))
+        assert manager.list([1])[:] == [1]
+
+
+def test_who_is_silent_for_too_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.2)  # the server's too: it is forked
+    with manyhands.get_context("fork").Manager() as manager:
+        with raw(manager) as sock:
+            while sock.recv(4096):
+                pass
+        # The limit was for the handshake alone.
+        items = manager.list([1])
+        assert items[:] == [1]
+        time.sleep(0.4)
+        assert items[:] == [1]
 
 
 @pytest.mark.parametrize("bytes_", [b"\0\0\0\x05hi", b"\xff\xff\xff\xff" * 3, b"\xff\xff\xff\x00", b"\0\0\0\x04junk"])

@@ -6,11 +6,13 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::time::Duration;
 
+use manyhands_os::clock::Deadline;
 use manyhands_os::frame::{Failure, Receiving, Sending};
 use manyhands_os::poll;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyBlockingIOError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -33,6 +35,30 @@ pub(crate) fn through_signals<T: Send>(
                 py.check_signals()?
             }
             answer => return answer.map_err(|failure| raised(&failure)),
+        }
+    }
+}
+
+/// Goes on with a transfer over a descriptor that does not block, until it is done or `deadline` has passed, which
+/// raises BlockingIOError. Neither signals nor bytes that drip in put it off.
+fn until<T: Send>(
+    py: Python<'_>,
+    deadline: Deadline,
+    ready: impl Fn(Option<Duration>) -> io::Result<bool> + Sync,
+    mut advance: impl FnMut() -> Result<T, Failure> + Send,
+) -> PyResult<T> {
+    loop {
+        let blocked = match py.detach(&mut advance) {
+            Err(Failure::System(e)) if e.kind() == io::ErrorKind::Interrupted => false,
+            Err(Failure::System(e)) if e.kind() == io::ErrorKind::WouldBlock => true,
+            answer => return answer.map_err(|failure| raised(&failure)),
+        };
+        py.check_signals()?;
+        if deadline.passed() {
+            return Err(PyBlockingIOError::new_err("the time is up"));
+        }
+        if blocked {
+            wait_with_signals(py, deadline.left(), &ready)?;
         }
     }
 }
@@ -83,6 +109,42 @@ fn send_message(
     through_signals(py, || message.advance(fd).map_err(Failure::System))
 }
 
+/// Sends bytes as one message within `seconds`, over a descriptor that does not block. Raises BlockingIOError when
+/// they are not enough.
+#[pyfunction]
+fn send_within(py: Python<'_>, fd: RawFd, data: &[u8], seconds: f64) -> PyResult<()> {
+    let fd = [fd];
+    let fd = one(&fd)?;
+    let mut message = Sending::new(data);
+    until(
+        py,
+        Deadline::after(duration(Some(seconds))?),
+        |left| poll::writable(fd, left),
+        || message.advance(fd).map_err(Failure::System),
+    )
+}
+
+/// Receives one message within `seconds`, over a descriptor that does not block. Raises BlockingIOError when they
+/// are not enough; otherwise as `recv_message`.
+#[pyfunction]
+fn recv_within<'py>(
+    py: Python<'py>,
+    fd: RawFd,
+    limit: Option<u64>,
+    seconds: f64,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let fd = [fd];
+    let fd = one(&fd)?;
+    let mut message = Receiving::new(limit);
+    let arrived = until(
+        py,
+        Deadline::after(duration(Some(seconds))?),
+        |left| poll::readable(&[fd], left).map(|ready| ready[0]),
+        || whole(&mut message, fd),
+    )?;
+    Ok(arrived.then(|| PyBytes::new(py, message.bytes())))
+}
+
 /// Pickles an object as `reduction.ForkingPickler` does and sends it as one message.
 #[pyfunction]
 fn send_object(py: Python<'_>, fd: RawFd, object: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -122,10 +184,14 @@ fn recv_pickle(py: Python<'_>, fd: RawFd) -> PyResult<Option<Bound<'_, PyAny>>> 
 
 /// Whether the message is there; if not, its length is out of bounds.
 fn received(py: Python<'_>, fd: BorrowedFd<'_>, message: &mut Receiving) -> PyResult<bool> {
-    through_signals(py, || match message.advance(fd) {
+    through_signals(py, || whole(message, fd))
+}
+
+fn whole(message: &mut Receiving, fd: BorrowedFd<'_>) -> Result<bool, Failure> {
+    match message.advance(fd) {
         Err(Failure::Length(_)) => Ok(false),
         answer => answer.map(|()| true),
-    })
+    }
 }
 
 /// Whether a message, or the end of the stream, can be read within `timeout` seconds (None: for ever).
@@ -139,6 +205,8 @@ fn poll_message(py: Python<'_>, fd: RawFd, timeout: Option<f64>) -> PyResult<boo
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(send_message, m)?)?;
+    m.add_function(wrap_pyfunction!(send_within, m)?)?;
+    m.add_function(wrap_pyfunction!(recv_within, m)?)?;
     m.add_function(wrap_pyfunction!(send_object, m)?)?;
     m.add_function(wrap_pyfunction!(recv_message, m)?)?;
     m.add_function(wrap_pyfunction!(recv_pickle, m)?)?;
