@@ -6,11 +6,14 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
-use rustix::process::Pid;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::error;
+use crate::fd::OwnedFd;
 use crate::fork_state;
 use crate::signal;
 
@@ -124,23 +127,121 @@ impl Stat {
     }
 }
 
-/// When a process started, or `None` if it has ended; an error where `/proc` does not tell.
-pub(crate) fn running_since(pid: i32) -> io::Result<Option<u64>> {
-    match Stat::read(pid) {
-        Ok(stat) => Ok((!stat.is_dead()).then_some(stat.started)),
-        // Nobody is there, unless nothing is: then `/proc` is missing.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            Stat::read(fork_state::pid()).map(|_| None)
+/// `/proc` as it is mounted now.
+///
+/// It numbers processes as the namespace does that it was mounted in, which need not be ours: who went into a
+/// namespace of its own often keeps the `/proc` of the one around it. What it tells of a number is true of a
+/// number that came from it, not of one from `getpid`, `fork` or `getppid`, unless [`Proc::is_ours`].
+pub(crate) struct Proc {
+    folder: OwnedFd,
+    /// Tells it from every other `/proc` there is: each mounted file system has a device number of its own.
+    pub(crate) view: u64,
+}
+
+/// A process as its entry in [`Proc`] shows it.
+pub(crate) enum Entry {
+    /// It runs, and started at this time.
+    Running(u64),
+    /// It has ended, and nobody has fetched its status.
+    Ended,
+    /// No entry: it is gone, or hidden from us.
+    None,
+}
+
+impl Proc {
+    pub(crate) fn open() -> io::Result<Proc> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open("/proc", flags, Mode::empty())
+            .map_err(|e| error::context(e, "could not look at /proc"))?;
+        let view = rustix::fs::fstat(&folder)?.st_dev;
+        Ok(Proc { folder, view })
+    }
+
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, path, flags, Mode::empty())?;
+        let mut text = Vec::new();
+        fs::File::from(file).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    /// This process's number as `/proc` has it, and when it started.
+    pub(crate) fn own(&self) -> io::Result<(i32, u64)> {
+        let text = self
+            .read("self/stat")
+            .map_err(|e| error::context(e, "could not look up this process"))?;
+        own_entry(&text).ok_or_else(|| {
+            let oddly = "could not look up this process: its stat file reads oddly";
+            io::Error::new(io::ErrorKind::InvalidData, oddly)
+        })
+    }
+
+    pub(crate) fn entry(&self, number: i32) -> io::Result<Entry> {
+        let text = match self.read(&format!("{number}/stat")) {
+            Ok(text) => text,
+            Err(e) if is_missing(&e) => return Ok(Entry::None),
+            Err(e) => return Err(e),
+        };
+        let stat = Stat::parse(&text).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(if stat.is_dead() {
+            Entry::Ended
+        } else {
+            Entry::Running(stat.started)
+        })
+    }
+
+    /// Whether its numbers are those of our own namespace.
+    pub(crate) fn is_ours(&self) -> bool {
+        let is_our_number = |(number, _)| number == fork_state::pid();
+        if !self.own().is_ok_and(is_our_number) {
+            return false; // of another namespace, or of none that we are in
         }
-        Err(e) => Err(e),
+        // The same number in both is possible. The line has one for each namespace from there to ours; it is
+        // missing where the kernel has no namespaces of processes.
+        let Ok(status) = self.read("self/status") else {
+            return false;
+        };
+        let mut lines = status.split(|byte| *byte == b'\n');
+        let numbers = lines.find_map(|line| line.strip_prefix(b"NSpid:"));
+        numbers.is_none_or(|line| line.trim_ascii().iter().all(u8::is_ascii_digit))
     }
 }
 
-/// Whether process `pid` that started at `started` has ended, as `/proc` tells it. No answer is "no".
+/// The number and the start time in a text of `/proc/self/stat`.
+fn own_entry(text: &[u8]) -> Option<(i32, u64)> {
+    let number = text.split(|byte| *byte == b' ').next()?;
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    Some((number, Stat::parse(text)?.started))
+}
+
+fn is_missing(e: &io::Error) -> bool {
+    // ESRCH: a process that ends while its file is being read.
+    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// This process's number as `/proc` has it, and when it started: what others need to find it there.
+pub fn own_start() -> io::Result<(i32, u64)> {
+    Proc::open()?.own()
+}
+
+/// Whether no process of our namespace has this number, not even one that ended and was not fetched. Unlike
+/// `/proc`, the kernel hides nobody from this question.
+pub(crate) fn is_free(pid: i32) -> bool {
+    checked(pid).is_ok_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+/// Whether process `pid` that started at `started` has ended, as far as can be told. No answer is "no".
 fn has_ended(pid: i32, started: Option<u64>) -> bool {
-    match Stat::read(pid) {
-        Ok(stat) => stat.is_dead() || started.is_some_and(|started| started != stat.started),
-        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    if is_free(pid) {
+        return true;
+    }
+    let Ok(proc) = Proc::open() else {
+        return false;
+    };
+    match proc.entry(pid) {
+        Ok(Entry::Ended) => proc.is_ours(),
+        Ok(Entry::Running(now)) => started.is_some_and(|then| then != now) && proc.is_ours(),
+        Ok(Entry::None) | Err(_) => false,
     }
 }
 

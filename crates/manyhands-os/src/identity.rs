@@ -3,19 +3,27 @@
 //! A process's number alone is used again after its end. So 22 bits of number (all that Linux gives out) go
 //! with 9 bits made of the time it started: a stranger under a dead process's number is told apart in 510 of
 //! 511 cases, and in the last one is taken for it until it ends.
-//! Always: neither costs a system call once known; a forked child is somebody else.
-//! Not here: what a word with an identity in it means (`manyhands-shm::sync`).
+//!
+//! The number is the one that `/proc` shows. Processes in namespaces of their own may all be number 1 to
+//! themselves, and are different ones in the `/proc` that they share. Those that do not even share that have
+//! different [`view`]s: 19 bits, in the process and in the thread, are then made of the view too, and nobody
+//! can say of one with another view whether it lives.
+//!
+//! Always: neither costs a system call once known; a forked child is somebody else; a process is called dead
+//! only if it is.
+//! Not here: what a word with an identity in it means (`manyhands-shm::sync`), who notes that processes of
+//! different views share something.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
-use crate::death;
+use crate::death::{self, Entry, Proc};
 use crate::fork_state;
 
 /// Bits of a process's number: `/proc/sys/kernel/pid_max` is at most 2^22.
 const PID_BITS: u32 = 22;
 const PID_MASK: u32 = (1 << PID_BITS) - 1;
-/// Tags are 1 to 511, so that no identity is 0.
+/// Tags are 1 to 511. 0 is for a process that `/proc` does not show: nobody can look it up.
 const TAGS: u64 = 511;
 
 /// What became of the process behind an identity.
@@ -29,22 +37,43 @@ pub enum Life {
     Unknown,
 }
 
+/// The low half of the generation it was found in, and this process's identity.
+static KNOWN: AtomicU64 = AtomicU64::new(0);
+/// What goes with it: stored before.
+static VIEW: AtomicU64 = AtomicU64::new(0);
+static MARK: AtomicU32 = AtomicU32::new(0);
+
 /// This process, in 31 bits, never 0.
 pub fn process() -> u32 {
-    /// The low half of the generation it was found in, and the identity.
-    static KNOWN: AtomicU64 = AtomicU64::new(0);
     let generation = fork_state::generation() as u32;
-    let known = KNOWN.load(Relaxed);
+    let known = KNOWN.load(Acquire); // pairs with the store below
     if known as u32 != 0 && (known >> 32) as u32 == generation {
         return known as u32;
     }
-    let pid = fork_state::pid();
-    let id = identity(pid, death::start_time(pid).unwrap_or(0));
-    KNOWN.store(u64::from(generation) << 32 | u64::from(id), Relaxed);
+    let shown = Proc::open().and_then(|proc| Ok((proc.view, proc.own()?)));
+    let (id, view, mark) = match shown {
+        Ok((view, (number, started))) => (
+            identity(number, started, view),
+            view,
+            mix(view ^ started.rotate_left(32)),
+        ),
+        // Whoever is like this one in all else has not come here at this very nanosecond.
+        Err(_) => (fork_state::pid() as u32 & PID_MASK, 0, mix(now())),
+    };
+    VIEW.store(view, Relaxed);
+    MARK.store((mark >> 32) as u32 & !PID_MASK, Relaxed);
+    KNOWN.store(u64::from(generation) << 32 | u64::from(id), Release);
     id
 }
 
-/// The calling thread, by the kernel's number, never 0.
+/// The `/proc` that this process has its number from, 0 for none. Only processes that have it from the same
+/// one can tell of each other whether they live.
+pub fn view() -> u64 {
+    process();
+    VIEW.load(Relaxed)
+}
+
+/// The calling thread: the kernel's number, and in the bits above it a mark of the process. Never 0.
 #[inline]
 pub fn thread() -> u32 {
     process_and_thread().1
@@ -59,7 +88,8 @@ pub fn process_and_thread() -> (u32, u32) {
     }
     let ask = || {
         let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-        (process(), thread)
+        let process = process();
+        (process, thread & PID_MASK | MARK.load(Relaxed))
     };
     let generation = fork_state::generation();
     KNOWN
@@ -79,23 +109,40 @@ pub fn pid(identity: u32) -> i32 {
     (identity & PID_MASK) as i32
 }
 
-/// Whether the process behind an identity still runs.
+/// Whether the process behind an identity still runs; the identity comes from a process of our [`view`].
 pub fn life(id: u32) -> Life {
-    let pid = pid(id);
-    if pid == 0 {
+    let (number, view) = (pid(id), view());
+    if number == 0 || id >> PID_BITS == 0 {
         return Life::Unknown;
     }
-    match death::running_since(pid) {
-        Ok(Some(started)) if identity(pid, started) == id => Life::Alive,
-        Ok(_) => Life::Dead,
-        Err(_) => Life::Unknown,
+    // Another one may have been mounted since we got our own number.
+    let Some(proc) = Proc::open().ok().filter(|proc| proc.view == view) else {
+        return Life::Unknown;
+    };
+    match proc.entry(number) {
+        Ok(Entry::Running(started)) if identity(number, started, view) == id => Life::Alive,
+        Ok(Entry::Running(_) | Entry::Ended) => Life::Dead,
+        // It may be hidden from us. The kernel itself knows, if the number means the same to it.
+        Ok(Entry::None) if proc.is_ours() && death::is_free(number) => Life::Dead,
+        Ok(Entry::None) | Err(_) => Life::Unknown,
     }
 }
 
-fn identity(pid: i32, started: u64) -> u32 {
+fn identity(number: i32, started: u64, view: u64) -> u32 {
     // The number is positive and below 2^22; the tag below 2^9: 31 bits.
-    let tag = (started % TAGS) as u32 + 1;
-    (tag << PID_BITS) | (pid as u32 & PID_MASK)
+    let tag = (started.wrapping_add(mix(view) >> 32) % TAGS) as u32 + 1;
+    (tag << PID_BITS) | (number as u32 & PID_MASK)
+}
+
+/// Spreads a number over 64 bits.
+fn mix(number: u64) -> u64 {
+    let mixed = (number ^ number >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 32 ^ mixed << 32
+}
+
+fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000) ^ time.tv_nsec as u64
 }
 
 #[cfg(test)]
@@ -126,10 +173,8 @@ mod tests {
     #[test]
     fn a_child_that_ended_is_dead_before_it_is_fetched() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let id = identity(
-            child.id() as i32,
-            death::start_time(child.id() as i32).unwrap(),
-        );
+        let number = child.id() as i32;
+        let id = identity(number, death::start_time(number).unwrap(), view());
         // Its end shows in its standard output's: there is none, so ask until the kernel says so.
         while life(id) == Life::Alive {
             std::thread::yield_now();
@@ -143,6 +188,18 @@ mod tests {
     fn nobody_is_neither_alive_nor_dead() {
         assert_eq!(life(0), Life::Unknown);
         assert_eq!(life(5 << PID_BITS), Life::Unknown);
+    }
+
+    #[test]
+    fn who_is_not_shown_by_proc_is_neither_alive_nor_dead() {
+        assert_eq!(life(process() & PID_MASK), Life::Unknown);
+    }
+
+    #[test]
+    fn the_same_number_and_start_in_another_proc_is_somebody_else() {
+        let (number, started) = death::own_start().unwrap();
+        let others = (1..100).map(|view| identity(number, started, view));
+        assert!(others.collect::<std::collections::BTreeSet<_>>().len() > 80);
     }
 
     #[test]

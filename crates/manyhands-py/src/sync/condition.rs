@@ -1,6 +1,5 @@
 //! `Condition`: those who wait for a change, beside the lock that guards what changes.
 
-use manyhands_os::identity::{self, Life};
 use manyhands_shm::sync::Kind;
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -49,7 +48,7 @@ impl Condition {
         let seat = condition
             .enter(me.process)
             .or_else(|| {
-                condition.clear_away(me.process, is_dead);
+                condition.clear_away(me.process, |process| self.place.is_dead(process));
                 condition.enter(me.process)
             })
             .ok_or_else(|| {
@@ -102,6 +101,8 @@ impl Condition {
         if oldest.is_empty() {
             return;
         }
+        let (place, me) = (&self.place, me());
+        let is_dead = |process| place.is_dead(process);
         py.detach(|| {
             let mut left = n;
             for found in oldest {
@@ -115,15 +116,11 @@ impl Condition {
                 if !lock.wake_with_release(condition.word(found), state)
                     && is_dead(condition.sitter(found))
                 {
-                    condition.clear_away(identity::process(), is_dead);
+                    condition.clear_away(me.process, is_dead);
                     continue;
                 }
                 left -= 1;
             }
         });
     }
-}
-
-fn is_dead(process: u32) -> bool {
-    identity::life(process) == Life::Dead
 }

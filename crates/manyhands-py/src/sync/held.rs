@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
-use manyhands_os::identity::{self, Life};
+use manyhands_os::identity;
 use pyo3::exceptions::{PyOSError, PyOverflowError};
 use pyo3::prelude::*;
 
@@ -79,7 +79,7 @@ impl SemLock {
                 identity::pid(holder)
             )));
         }
-        if holder == 0 || identity::life(holder) != Life::Dead {
+        if holder == 0 || !self.place.is_dead(holder) {
             return Ok(false);
         }
         if lock.depth() > 1 && lock.holder() == holder {
@@ -98,7 +98,7 @@ impl SemLock {
     pub(crate) fn is_wreck(&self) -> bool {
         let lock = self.place.board().lock(self.place.cell);
         let holder = lock.holder();
-        lock.is_ruined() || holder != 0 && lock.depth() > 1 && identity::life(holder) == Life::Dead
+        lock.is_ruined() || holder != 0 && lock.depth() > 1 && self.place.is_dead(holder)
     }
 
     /// Takes one of a semaphore if there is one.

@@ -45,6 +45,7 @@ const BAD_LUCK: i32 = -30;
 /// The calling thread, as a lock's word knows it.
 #[inline]
 fn me() -> Holder {
+    place::introduce();
     let (process, thread) = identity::process_and_thread();
     Holder { process, thread }
 }

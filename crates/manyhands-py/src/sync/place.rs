@@ -7,9 +7,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
+use manyhands_os::identity::{self, Life};
 use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_os::{death, error, fork_state, named};
 use manyhands_shm::sync::{Board, Kind};
@@ -49,6 +50,38 @@ fn boards() -> MutexGuard<'static, Boards> {
     BOARDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Says on every board that a fork brought along what this process's number comes from: it may have gone into
+/// another namespace. To be called before the number is used; costs a look once that is done.
+#[inline]
+pub(super) fn introduce() {
+    /// One more than the generation in which it was done.
+    static DONE: AtomicU64 = AtomicU64::new(0);
+    if DONE.load(Relaxed) != fork_state::generation() + 1 && introduce_everywhere() {
+        DONE.store(fork_state::generation() + 1, Relaxed);
+    }
+}
+
+#[cold]
+fn introduce_everywhere() -> bool {
+    let boards = match BOARDS.try_lock() {
+        Ok(boards) => boards,
+        Err(TryLockError::Poisoned(e)) => e.into_inner(),
+        // A garbage collection in the midst of a change of the registry has run somebody's finalizer.
+        Err(TryLockError::WouldBlock) => return false,
+    };
+    for shared in boards.known.iter().filter_map(Weak::upgrade) {
+        seen_from_here(&shared.board);
+    }
+    true
+}
+
+fn seen_from_here(board: &Board) {
+    match identity::view() {
+        0 => {} // nobody tells anything of a process without one
+        view => board.seen_from(view),
+    }
+}
+
 impl Shared {
     fn create() -> io::Result<Arc<Shared>> {
         let memory = Memfd::create("manyhands locks", Board::LEN as u64)?;
@@ -66,6 +99,7 @@ impl Shared {
 
     fn new(board: Board, memory: Memfd) -> io::Result<Arc<Shared>> {
         let file = named::file_identity(&memory)?;
+        seen_from_here(&board);
         Ok(Arc::new(Shared {
             board,
             memory,
@@ -212,6 +246,11 @@ impl Place {
         &self.board
     }
 
+    /// Whether the process that was found to hold it, or to wait here, has ended for certain.
+    pub(super) fn is_dead(&self, process: u32) -> bool {
+        self.board.has_one_view() && identity::life(process) == Life::Dead
+    }
+
     /// What another process needs to have it too: the board's descriptor, still ours, and the cell.
     pub(super) fn share(&self) -> (RawFd, u32) {
         self.sent.store(true, Relaxed);
@@ -221,8 +260,7 @@ impl Place {
     /// Leaves a note under `name`, by which others find it for as long as this process lives.
     pub(super) fn publish(&self, name: &str) -> io::Result<()> {
         let (fd, cell) = self.share();
-        let pid = fork_state::pid();
-        let started = death::start_time(pid)?;
+        let (pid, started) = death::own_start()?;
         named::leave_note(
             name,
             &format!("manyhands-lock {pid} {started} {fd} {cell}\n"),

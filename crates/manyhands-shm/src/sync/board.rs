@@ -11,13 +11,16 @@
 //! boards lets go of one when the last lock on it has gone. So a lock's words are never somebody else's while
 //! anyone can touch them, nobody has to count who has what, and a killed process leaves nothing to repair.
 //!
+//! **Who can say who lives.** Only processes that number each other alike can tell of each other whether they
+//! live. So each that gets the board says what its numbers come from, before it puts its own anywhere on it.
+//!
 //! Always: what another process wrote (kind, bound) is checked when a cell is opened, and a cell's number is.
 //! Not here: the words' meaning (`lock`, `semaphore`, ...), how a board gets into another process.
 
 use super::condition::{Bench, Waiter};
 use super::{Condition, Event, Lock, Semaphore, WAITERS};
-use crate::atomics::AtomicU32;
 use crate::atomics::Ordering::{Acquire, Relaxed, Release};
+use crate::atomics::{AtomicU32, full_fence};
 use crate::error::Malformed;
 use crate::region::Region;
 use manyhands_os::memory::Mapping;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 
 /// "mh-board" in ASCII, read as a little-endian number.
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-board");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes of a cell: a cache line, so that two locks do not slow each other down.
 const CELL: usize = 64;
@@ -41,6 +44,9 @@ const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 8;
 const AT_NEXT: usize = 12;
 const AT_USED: usize = 16;
+/// 0, what all who have the board number each other by, or [`SEVERAL`].
+const AT_VIEW: usize = 24;
+const SEVERAL: u64 = u64::MAX;
 
 // Every other cell.
 const WORD: usize = 0;
@@ -129,6 +135,23 @@ impl Board {
             });
         }
         Ok(Board { region })
+    }
+
+    /// Notes what this process's number comes from, not 0; to be called before it is put on the board.
+    pub fn seen_from(&self, view: u64) {
+        let at = self.region.u64_at(AT_VIEW);
+        match at.compare_exchange(0, view, Relaxed, Relaxed) {
+            Err(found) if found != view => at.store(SEVERAL, Relaxed),
+            _ => {}
+        }
+        // Whoever reads our number from a word knows this too: pairs with the fence in `has_one_view`.
+        full_fence();
+    }
+
+    /// Whether all numbers on the board mean the same: asked after one was read from it.
+    pub fn has_one_view(&self) -> bool {
+        full_fence(); // pairs with the fence in `seen_from`
+        self.region.u64_at(AT_VIEW).load(Relaxed) != SEVERAL
     }
 
     /// A cell that nobody had before, `None` if there is none left.
@@ -239,5 +262,25 @@ impl Bench for Board {
 
     fn used(&self) -> &AtomicU32 {
         self.region.u32_at(AT_USED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use manyhands_os::memory::Memfd;
+
+    #[test]
+    fn a_board_seen_in_two_ways_never_again_has_one_view() {
+        let memory = Memfd::create("test", Board::LEN as u64).unwrap();
+        let mapping = || Arc::new(Mapping::shared_with_children(&memory).unwrap());
+        let (made, found) = (Board::create(mapping()), Board::attach(mapping()).unwrap());
+        made.seen_from(7);
+        found.seen_from(7);
+        assert!(made.has_one_view() && found.has_one_view());
+        found.seen_from(8);
+        assert!(!made.has_one_view() && !found.has_one_view());
+        made.seen_from(7);
+        assert!(!found.has_one_view());
     }
 }
