@@ -324,6 +324,43 @@ def test_what_is_no_lock_is_refused() -> None:
     os.close(write)
 
 
+def test_a_descriptor_that_is_no_longer_ours_is_neither_closed_nor_sent(tmp_path: Path) -> None:
+    """A daemon closes what it does not know; then the numbers are those of its own files."""
+    lines = printed(
+        tmp_path,
+        """
+        import gc, os
+        import manyhands
+
+        def take(lock):
+            with lock:
+                print("taken", flush=True)
+
+        if __name__ == "__main__":
+            context = manyhands.get_context("spawn")
+            lock = context.Lock()
+            os.closerange(3, 1000)
+            mine = [open(__file__) for _ in range(20)]
+            try:
+                context.Process(target=take, args=(lock,)).start()
+            except OSError as error:
+                print("closed its descriptor" in str(error))
+            with lock:
+                print("still a lock")
+            later = context.Lock()
+            child = context.Process(target=take, args=(later,))
+            child.start()
+            child.join()
+            del lock, later, child
+            gc.collect()
+            print({os.path.samestat(os.fstat(file.fileno()), os.stat(__file__)) for file in mine})
+            for file in mine:
+                file.close()
+        """,
+    )
+    assert lines == ["True", "still a lock", "taken", "{True}"]
+
+
 def test_a_family_that_is_killed_leaves_no_name(tmp_path: Path) -> None:
     """There is none to leave: nothing of it lies in /dev/shm, and no tracker has to see to it."""
     lines = printed(

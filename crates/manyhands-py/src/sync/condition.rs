@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::place::Place;
 use super::semlock::SemLock;
 use super::{block, me};
-use crate::fds::duration;
+use crate::fds::{duration, os_error};
 
 const EAGAIN: i32 = 11;
 
@@ -89,8 +89,8 @@ impl Condition {
 
     /// What a child needs to have it too: a descriptor, which stays this object's, and a number.
     #[pyo3(name = "_share")]
-    fn share(&self) -> (i32, u32) {
-        self.place.share()
+    fn share(&self) -> PyResult<(i32, u32)> {
+        self.place.share().map_err(|e| os_error(&e))
     }
 }
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::block;
 use super::place::Place;
-use crate::fds::duration;
+use crate::fds::{duration, os_error};
 
 /// An event that processes share.
 #[pyclass(frozen, module = "manyhands._engine")]
@@ -63,7 +63,7 @@ impl Event {
 
     /// What a child needs to have it too: a descriptor, which stays this object's, and a number.
     #[pyo3(name = "_share")]
-    fn share(&self) -> (i32, u32) {
-        self.place.share()
+    fn share(&self) -> PyResult<(i32, u32)> {
+        self.place.share().map_err(|e| os_error(&e))
     }
 }

@@ -6,7 +6,7 @@
 //! Not here: when a cell may be used again, and why (`manyhands_shm::sync::Board`'s module says it).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
@@ -19,10 +19,16 @@ use pyo3::prelude::*;
 
 use crate::fds::{borrowed, os_error, taken};
 
+const EBADF: i32 = 9;
+
 /// A board, its descriptor, and the cells of it that this process may give out again.
+///
+/// A program may close every descriptor it does not know, as daemons do. Then the number may be some other
+/// file's, which is no business of ours: the board stays mapped, and cannot be sent to anybody any more.
 struct Shared {
     board: Board,
-    memory: Memfd,
+    /// Some until it is dropped.
+    memory: Option<Memfd>,
     /// The file's identity.
     file: (u64, u64),
     /// Cells that nobody can have any more, and the process they are good for: a child has a copy.
@@ -102,10 +108,17 @@ impl Shared {
         seen_from_here(&board);
         Ok(Arc::new(Shared {
             board,
-            memory,
+            memory: Some(memory),
             file,
             free: Mutex::new((fork_state::generation(), Vec::new())),
         }))
+    }
+
+    /// The board's descriptor, if the number still is the board's.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        let fd = self.memory.as_ref()?.as_fd();
+        let file = named::file_identity(fd).ok();
+        (file == Some(self.file)).then_some(fd)
     }
 
     /// The cells this process may give out again; none in a child that only inherited the list.
@@ -123,9 +136,20 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.descriptor().is_none()
+            && let Some(memory) = self.memory.take()
+        {
+            let _ = OwnedFd::from(memory).into_raw_fd(); // somebody else's to close
+        }
+    }
+}
+
 impl Boards {
     fn cell(&mut self) -> io::Result<(Arc<Shared>, u32)> {
         if let Some(current) = &self.current
+            && current.descriptor().is_some()
             && let Some(cell) = current.cell()
         {
             return Ok((Arc::clone(current), cell));
@@ -252,14 +276,21 @@ impl Place {
     }
 
     /// What another process needs to have it too: the board's descriptor, still ours, and the cell.
-    pub(super) fn share(&self) -> (RawFd, u32) {
+    pub(super) fn share(&self) -> io::Result<(RawFd, u32)> {
+        let fd = self.shared.descriptor().ok_or_else(|| {
+            error::advised(
+                io::Error::from_raw_os_error(EBADF),
+                "could not send this lock to another process",
+                "the program has closed its descriptor, as os.closerange() does: make locks after that",
+            )
+        })?;
         self.sent.store(true, Relaxed);
-        (self.shared.memory.as_fd().as_raw_fd(), self.cell)
+        Ok((fd.as_raw_fd(), self.cell))
     }
 
     /// Leaves a note under `name`, by which others find it for as long as this process lives.
     pub(super) fn publish(&self, name: &str) -> io::Result<()> {
-        let (fd, cell) = self.share();
+        let (fd, cell) = self.share()?;
         let (pid, started) = death::own_start()?;
         named::leave_note(
             name,

@@ -184,8 +184,8 @@ impl SemLock {
 
     /// What a child needs to have it too: a descriptor, which stays this object's, and a number.
     #[pyo3(name = "_share")]
-    fn share(&self) -> (i32, u32) {
-        self.place.share()
+    fn share(&self) -> PyResult<(i32, u32)> {
+        self.place.share().map_err(|e| os_error(&e))
     }
 
     /// Lets others find it by `name`, a str, while this process lives; raises FileExistsError.
