@@ -324,6 +324,32 @@ def test_what_is_no_lock_is_refused() -> None:
     os.close(write)
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore"])
+@pytest.mark.parametrize("call", [lambda made: made.acquire(None), lambda made: made.acquire(block=None)])
+def test_whether_to_wait_is_any_truth_value(context: Any, kind: str, call: Any) -> None:
+    made = getattr(context, kind)()
+    answers = []
+    thread = threading.Thread(target=made.acquire)  # a recursive lock is to be somebody else's
+    thread.start()
+    thread.join()
+    asker = threading.Thread(target=lambda: answers.append(call(made)), daemon=True)
+    asker.start()
+    asker.join(20)
+    assert answers == [False]
+    assert made.acquire([]) is False
+    with pytest.raises(ZeroDivisionError):
+        made.acquire(holders.Undecided())
+
+
+@pytest.mark.parametrize("arguments", [(True, "x"), (False, "x"), (True, [])])
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_timeout_is_a_number_whether_it_is_needed_or_not(value: int, arguments: tuple[Any, ...]) -> None:
+    made = manyhands.Semaphore(value)
+    with pytest.raises(TypeError, match="must be real number"):
+        made.acquire(*arguments)
+    assert made.get_value() == value
+
+
 def test_a_descriptor_that_is_no_longer_ours_is_neither_closed_nor_sent(tmp_path: Path) -> None:
     """A daemon closes what it does not know; then the numbers are those of its own files."""
     lines = printed(

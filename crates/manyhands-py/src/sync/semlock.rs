@@ -87,23 +87,20 @@ impl SemLock {
     }
 
     /// Takes it. False if that is not possible at once (`block` false) or within `timeout` seconds.
-    #[pyo3(signature = (block=None, timeout=None))]
-    fn acquire(
-        &self,
-        py: Python<'_>,
-        block: Option<&Bound<'_, PyAny>>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
+    #[pyo3(
+        signature = (block=Truth(true), timeout=None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
+    fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         let me = me();
         let too_deep =
             |_| PyOverflowError::new_err("the lock was taken too many times by one thread");
         if self.try_acquire(me).map_err(too_deep)? {
             return Ok(true);
         }
-        if !block.map_or(Ok(true), |block| block.is_truthy())? {
+        if !block.0 {
             return Ok(false);
         }
-        let timeout = timeout.map(|timeout| timeout.extract()).transpose()?;
         self.acquire_slowly(py, me, duration(timeout)?)
     }
 
@@ -119,7 +116,7 @@ impl SemLock {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.acquire(py, None, None)
+        self.acquire(py, Truth(true), None)
     }
 
     #[pyo3(signature = (*_args))]
@@ -246,6 +243,17 @@ impl SemLock {
     #[pyo3(name = "SEM_VALUE_MAX")]
     fn sem_value_max() -> i32 {
         SEM_VALUE_MAX
+    }
+}
+
+/// Any object for what `if` makes of it; so that a None which is given is not one that is left out.
+struct Truth(bool);
+
+impl FromPyObject<'_, '_> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Truth)
     }
 }
 
@@ -418,10 +426,10 @@ impl SemLock {
                 None,
             )?;
         } else if count > 0 {
-            self.acquire(py, None, None)?;
+            self.acquire(py, Truth(true), None)?;
         }
         for _ in 1..count {
-            self.acquire(py, None, None)?;
+            self.acquire(py, Truth(true), None)?;
         }
         Ok(())
     }
