@@ -85,9 +85,8 @@ class Popen:
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
         lifeline = process._own_lifeline()
-        if f"{__package__}.shared_memory" in sys.modules:
-            # A child that makes a segment tells its family's tracker, or its end would be the segment's.
-            sys.modules[f"{__package__}.resource_tracker"].ensure_running()
+        # A child that makes a segment tells its family's tracker, or its end would be the segment's.
+        util._tracker_pipe.ensure()
         pid = os.fork()
         if not pid:
             _run_and_leave(lambda: process_obj._bootstrap(parent_sentinel=lifeline))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 
 from . import context, popen_fork, process, spawn, util
 
@@ -62,10 +61,7 @@ def pickled(popen: popen_fork.Popen, process_obj: process.BaseProcess) -> memory
     buffer = io.BytesIO()
     context.set_spawning_popen(popen)
     try:
-        # Where there is a tracker of named resources, it serves the whole family.
-        tracker = sys.modules.get(f"{__package__}.resource_tracker")
-        if tracker is not None:
-            preparation["tracker"] = context.reduction.DupFd(tracker.getfd())
+        preparation["tracker"] = context.reduction.DupFd(util._tracker_pipe.ensure())
         context._default_context.reducer.dump(preparation, buffer)
         context._default_context.reducer.dump(process_obj, buffer)
     except Exception as error:

@@ -1,7 +1,8 @@
 """The resource tracker: a small process that outlives its family and removes the names it left behind.
 
 Every process of a family has the writing end of one pipe, over which names are registered and taken off.
-When the last of them is gone, however it went, the tracker reads the end of the file: it says what was
+The tracker itself is started late, by whichever process has the first name to register: that one opens the
+pipe's reading end anew, and the lock on it, which the tracker keeps, lets only one tracker be.  When the last of them is gone, however it went, the tracker reads the end of the file: it says what was
 left, and removes it.  So a family that is killed leaves no segment in `/dev/shm`.
 
 Always: only what a process of the family has *made* is removed; what was merely opened by name belongs to
@@ -11,7 +12,9 @@ Not here: locks, which have no names unless somebody asks for one.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import signal
 import sys
 import threading
@@ -47,10 +50,11 @@ class ReentrantCallError(RuntimeError):
 class ResourceTracker:
     """The tracker as its family sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipe: util._TrackerPipe | None = None) -> None:
         self._lock = threading.RLock()
         self._depth = 0  # of calls that hold the lock, in the thread that holds it
-        self._fd: int | None = None  # the pipe's writing end
+        self._pipe = util._TrackerPipe() if pipe is None else pipe
+        self._seen = False  # running, by this process or the one it was forked from
         self._pid: int | None = None  # the tracker's, in the process that started it
         self._exitcode: int | None = None
 
@@ -70,15 +74,18 @@ class ResourceTracker:
         self._lock = threading.RLock()  # another thread of the parent may have held it
         self._depth = 0
 
+    @property
+    def _fd(self) -> int | None:
+        """The pipe's writing end."""
+        return self._pipe.fd
+
     def _stop(self) -> None:
         """Let the tracker end, if this process started one, and wait for its exit code."""
         with self:
-            if self._fd is None:
-                if self._exitcode is None:
-                    self._exitcode = 0  # none was needed, where the standard library's children start one
-                return
-            os.close(self._fd)
-            self._fd = None
+            self._pipe.close()
+            if not self._seen and self._exitcode is None:
+                self._exitcode = 0  # none was needed, where the standard library's children start one
+            self._seen = False
             pid, self._pid = self._pid, None
             if pid is not None:
                 self._exitcode = _reap(pid)
@@ -91,13 +98,14 @@ class ResourceTracker:
     def ensure_running(self) -> None:
         """Start the tracker if there is none, or if it was killed.  Any process of the family may call this."""
         with self:
-            if self._fd is not None:
-                if self._check_alive():
-                    return
-                os.close(self._fd)
-                self._fd = None
+            if self._check_alive():
+                self._seen = True
+                return
+            if self._seen:
+                self._seen = False
                 pid, self._pid = self._pid, None
-                if pid is not None:  # None where an ancestor started it
+                # None where another process started it; not dead if it is this end that was closed.
+                if pid is not None and self._pipe.is_open():
                     _reap(pid)
                 self._exitcode = None
                 warnings.warn(
@@ -105,9 +113,28 @@ class ResourceTracker:
                     stacklevel=2,
                 )
             self._start()
+            self._seen = True
+
+    def _claim(self) -> int | None:
+        """Return the pipe's reading end for a new tracker, None if there is one already."""
+        try:
+            read = os.open(f"/proc/self/fd/{self._pipe.ensure()}", os.O_RDONLY)
+        except OSError:
+            # No /proc, or this process is another user by now: it gets a tracker of its own.
+            read, write = os.pipe()
+            self._pipe.close()
+            self._pipe.adopt(write)
+        try:
+            fcntl.flock(read, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(read)
+            return None
+        return read
 
     def _start(self) -> None:
-        read, write = os.pipe()
+        read = self._claim()
+        if read is None:
+            return
         try:
             program = f"{spawn._finding_us()}from {__package__}.resource_tracker import main; main({read})"
             command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program]
@@ -117,23 +144,18 @@ class ResourceTracker:
                 pid = util.spawnv_passfds(command[0], command, [read])
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        except BaseException:
-            os.close(write)
-            raise
         finally:
             os.close(read)
-        self._fd = write
         self._pid = pid
 
     def _check_alive(self) -> bool:
         """Return whether somebody reads from the pipe."""
-        if self._fd is None:
+        if self._fd is None or not self._pipe.is_open():
             return False
-        try:
-            os.write(self._fd, b"PROBE:0:noop\n")
-        except OSError:
-            return False
-        return True
+        # Not by a write: where nobody reads, that may raise SIGPIPE.
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return not poll.poll(0)
 
     def register(self, name: str, rtype: str) -> None:
         """Have `name`, a str, removed when the family is gone; `rtype` is a key of _CLEANUP_FUNCS."""
@@ -157,12 +179,12 @@ class ResourceTracker:
                 f"The {rtype} object {name!r} might leak.",
                 stacklevel=2,
             )
+            if not self._check_alive():
+                return  # called in the middle of its start: there is nothing to write to
         message = f"{command}:{name}:{rtype}\n".encode("ascii")
         if len(message) > _LONGEST:
             raise ValueError(f"msg too long: a message to the resource tracker has at most {_LONGEST} bytes")
-        if self._fd is None:
-            return  # called in the middle of its start: there is nothing to write to
-        sent = os.write(self._fd, message)
+        sent = os.write(self._pipe.ensure(), message)
         if sent != len(message):
             raise AssertionError(f"{sent} of {len(message)} bytes reached the resource tracker")
 
@@ -176,7 +198,7 @@ def _reap(pid: int) -> int | None:
         return None
 
 
-_resource_tracker = ResourceTracker()
+_resource_tracker = ResourceTracker(util._tracker_pipe)
 ensure_running = _resource_tracker.ensure_running
 register = _resource_tracker.register
 unregister = _resource_tracker.unregister

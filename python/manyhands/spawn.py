@@ -81,17 +81,10 @@ def spawn_main(
     if not is_forking(sys.argv):
         raise AssertionError(f"not the command line of a child: {sys.argv}")
     if tracker_fd is not None:
-        _adopt_tracker(tracker_fd)
+        util._tracker_pipe.adopt(tracker_fd)
     if parent_sentinel is None:
         parent_sentinel = os.dup(pipe_handle)
     sys.exit(_main(pipe_handle, parent_sentinel))
-
-
-def _adopt_tracker(fd: int) -> None:
-    """Use the family's resource tracker, whose pipe this process has as `fd`."""
-    from importlib import import_module
-
-    import_module(f"{__package__}.resource_tracker")._resource_tracker._fd = fd
 
 
 def _main(fd: int, parent_sentinel: int) -> int:
@@ -177,7 +170,7 @@ def prepare(data: dict[str, Any]) -> None:
     if data.get("installed"):
         _install.install()
     if "tracker" in data:
-        _adopt_tracker(data["tracker"].detach())
+        util._tracker_pipe.adopt(data["tracker"].detach())
     if "name" in data:
         process.current_process().name = data["name"]
     if "authkey" in data:

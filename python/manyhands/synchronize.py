@@ -33,9 +33,9 @@ def _starts_by_fork(ctx: BaseContext | None) -> bool:
         ctx = context._default_context.get_context()
     if ctx.get_start_method() == "fork":
         return True
-    # Children of the other methods are told of the family's tracker: if it was killed, this is noticed here.
+    # Children of the other methods share the family's tracker: if it was killed, this is noticed here.
     tracker = sys.modules.get(f"{__package__}.resource_tracker")
-    if tracker is not None and tracker._resource_tracker._fd is not None:
+    if tracker is not None and tracker._resource_tracker._seen:
         tracker.ensure_running()
     return False
 

@@ -388,6 +388,57 @@ def _flush_std_streams() -> None:
             pass  # None, or closed
 
 
+# ---- the way to the resource tracker ----
+
+
+class _TrackerPipe:
+    """The writing end of the pipe to a resource tracker, which need not have been started yet.
+
+    A family's is made before its first child and goes to every child.  So the tracker may be started late,
+    or never, by whichever process first has something to register, and serves all of them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = ForkAwareThreadLock()
+        self.fd: int | None = None
+        self._file: tuple[int, int] | None = None
+
+    def ensure(self) -> int:
+        """Return the descriptor; make the pipe if there is none, or if the program has closed this end."""
+        with self._lock:
+            if self.fd is None or not self.is_open():
+                read, write = os.pipe()
+                os.close(read)
+                self.adopt(write)
+                return write
+            return self.fd
+
+    def adopt(self, fd: int) -> None:
+        """Use `fd` from now on."""
+        self._file = self._identity(fd)
+        self.fd = fd
+
+    def is_open(self) -> bool:
+        """Return whether the number is still the pipe's: a program may close whatever it does not know."""
+        return self.fd is not None and self._file == self._identity(self.fd)
+
+    def close(self) -> None:
+        """Close the descriptor, unless it is somebody else's by now."""
+        if self.fd is not None and self.is_open():
+            os.close(self.fd)
+        self.fd = None
+
+    @staticmethod
+    def _identity(fd: int) -> tuple[int, int] | None:
+        try:
+            stat = os.fstat(fd)
+        except OSError:
+            return None
+        return stat.st_dev, stat.st_ino
+
+
+_tracker_pipe = _TrackerPipe()
+
 # ---- starting a program ----
 
 

@@ -305,6 +305,88 @@ def test_a_program_that_cleans_up_hears_nothing(tmp_path: Path, method: str) -> 
     assert lines == ["0 7 8"]
 
 
+def test_what_a_child_made_outlives_it(tmp_path: Path, method: str) -> None:
+    """The program itself has nothing tracked when it starts the child."""
+    lines = printed(
+        tmp_path,
+        f"""
+        import os, signal, sys
+        import manyhands
+
+        def make(told):
+            from manyhands.resource_tracker import _resource_tracker
+            from manyhands.shared_memory import SharedMemory
+
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # that no tracker reads yet kills nobody
+            made = SharedMemory(create=True, size=10)
+            made.buf[0] = 5
+            told.send((made.name, _resource_tracker._pid))
+            made.close()
+
+        if __name__ == "__main__":
+            context = manyhands.get_context({method!r})
+            ours, theirs = context.Pipe()
+            child = context.Process(target=make, args=(theirs,))
+            child.start()
+            name, tracker = ours.recv()
+            child.join()
+            print("manyhands.resource_tracker" in sys.modules)
+
+            def pipes(pid):
+                links = set()
+                for fd in os.listdir(f"/proc/{{pid}}/fd"):
+                    try:
+                        links.add(os.readlink(f"/proc/{{pid}}/fd/{{fd}}"))
+                    except FileNotFoundError:
+                        pass  # what listed them
+                return {{link for link in links if link.startswith("pipe:")}}
+
+            print("the tracker waits for us" if pipes(tracker) & pipes("self") else "it does not")
+            from manyhands.shared_memory import SharedMemory
+
+            found = SharedMemory(name)
+            print(found.buf[0])
+            found.close()
+            found.unlink()
+        """,
+    )
+    assert lines == ["False", "the tracker waits for us", "5"]
+
+
+def test_children_that_register_at_once_start_one_tracker(tmp_path: Path, method: str) -> None:
+    lines = printed(
+        tmp_path,
+        f"""
+        import manyhands
+
+        def make(all_here, found, read):
+            from manyhands.resource_tracker import _resource_tracker
+            from manyhands.shared_memory import SharedMemory
+
+            all_here.wait()
+            made = SharedMemory(create=True, size=10)
+            found.put(_resource_tracker._pid)
+            read.wait()
+            made.close()
+            made.unlink()
+
+        if __name__ == "__main__":
+            context = manyhands.get_context({method!r})
+            all_here, found, read = context.Barrier(4), context.SimpleQueue(), context.Event()
+            children = [context.Process(target=make, args=(all_here, found, read)) for _ in range(4)]
+            for child in children:
+                child.start()
+            started = [found.get() for _ in children]
+            read.set()
+            print(len(started) - started.count(None))
+            for child in children:
+                child.join()
+                print(child.exitcode)
+        """,
+    )
+    assert lines == ["1", "0", "0", "0", "0"]
+
+
 def test_the_tracker_says_how_it_went() -> None:
     for messages, code in (
         ([], 0),
