@@ -181,7 +181,9 @@ class ResourceTracker:
             )
             if not self._check_alive():
                 return  # called in the middle of its start: there is nothing to write to
-        message = f"{command}:{name}:{rtype}\n".encode("ascii")
+        if "\n" in name:
+            raise ValueError(f"the resource tracker takes no name with a line break: {name!r}")
+        message = f"{command}:{name}:{rtype}\n".encode()
         if len(message) > _LONGEST:
             raise ValueError(f"msg too long: a message to the resource tracker has at most {_LONGEST} bytes")
         sent = os.write(self._pipe.ensure(), message)
@@ -248,7 +250,8 @@ class _Left:
 
     def note(self, message: bytes) -> None:
         try:
-            command, name, rtype = message.strip().decode("ascii").split(":")
+            command, _, rest = message.rstrip(b"\n").decode().partition(":")
+            name, _, rtype = rest.rpartition(":")
             if rtype not in self._remove:
                 raise ValueError(f"Cannot register {name} for automatic cleanup: unknown resource type {rtype}")
             if command == "REGISTER":

@@ -77,15 +77,15 @@ class SharedMemory:
                 _engine.shm_reserve(self._fd, size)
             self._size = os.fstat(self._fd).st_size
             self._mmap = mmap.mmap(self._fd, self._size)
+            self._buf = memoryview(self._mmap)
+            if track:
+                tell = resource_tracker.register if create else resource_tracker._resource_tracker._borrow
+                tell(opened, "shared_memory")
         except BaseException:
             if create:
                 _engine.shm_unlink(opened)
             self.close()
             raise
-        if track:
-            tell = resource_tracker.register if create else resource_tracker._resource_tracker._borrow
-            tell(opened, "shared_memory")
-        self._buf = memoryview(self._mmap)
 
     def _open(self, name: str | None) -> str:
         """Open or make the segment; return its name as the system has it."""

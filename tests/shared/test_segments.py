@@ -129,6 +129,22 @@ def test_what_one_process_may_not_write_is_an_error(name: str, tmp_path: Path) -
     assert not os.path.exists(f"/dev/shm/{name}")
 
 
+@pytest.mark.parametrize("odd", ["é", "\u65e5\u672c:3", "x y"])
+def test_a_name_may_have_any_letters(name: str, odd: str) -> None:
+    made = SharedMemory(name + odd, create=True, size=1)
+    made.close()
+    made.unlink()
+    assert not os.path.exists(f"/dev/shm/{name}{odd}")
+
+
+def test_a_segment_that_cannot_be_tracked_is_not_made(name: str) -> None:
+    before = descriptors()
+    with pytest.raises(ValueError, match="line break"):
+        SharedMemory(name + "\n", create=True, size=1)
+    assert not os.path.exists(f"/dev/shm/{name}\n")
+    assert descriptors() == before
+
+
 def test_without_descriptors_nothing_is_left_behind(name: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource_tracker.ensure_running()
