@@ -115,7 +115,7 @@ def test_a_server_in_this_process_serves(tmp_path: Path) -> None:
     finally:
         server.stop_event.set()
         thread.join()
-        Client(server.address, authkey=b"key").close()  # the one that accepts looks up, and ends
+        Client(server.address).close()  # the one that accepts looks up, and ends, if it has not yet
         server.listener.close()
         manyhands.current_process()._manager_server = None  # type: ignore[attr-defined]
 
