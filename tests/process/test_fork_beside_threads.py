@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from manyhands import _engine
 from scripts import printed
 
 
@@ -52,3 +53,34 @@ def test_a_child_forked_in_the_midst_of_a_threads_first_use_can_use_it_too(tmp_p
         """,
         use,
     ) == [f"0 {use} {use}"]
+
+
+def test_no_lock_of_pyo3s_is_there_for_a_fork_to_catch() -> None:
+    """What is dropped without the interpreter PyO3 would keep under a lock. Our builds are without that lock."""
+    assert _engine._has_no_reference_pool
+
+
+def test_what_only_the_threads_of_a_pool_have_is_dropped_all_the_same(tmp_path: Path) -> None:
+    """They drop the jobs of results that nobody keeps, and have no interpreter just then."""
+    assert printed(
+        tmp_path,
+        """
+        import time, weakref
+        import manyhands
+
+        class Call:
+            def __call__(self, x):
+                return x
+
+        with manyhands.get_context("fork").Pool(1) as pool:
+            calls = []
+            for i in range(3000):
+                call = Call()
+                pool.apply_async(call, (i,))
+                calls.append(weakref.ref(call))
+            del call
+            while any(call() for call in calls):  # the limit of the program ends the wait
+                time.sleep(0.01)
+        print("dropped")
+        """,
+    ) == ["dropped"]

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::codec;
+use crate::fast;
 use crate::handle::{Handle, PULSE, wait};
 use crate::items::{Chunking, Items, is_prompt, tell};
 use crate::job::{Kind, PyJob, abandoned, mode};
@@ -30,14 +31,20 @@ struct Starter(Py<PyAny>);
 
 impl Launch for Starter {
     fn launch(&self, seat: Seat) -> io::Result<Arc<Child>> {
+        // Its text alone: the engine drops the error wherever it is.
+        let other = |error: PyErr| io::Error::other(error.to_string());
         Python::attach(|py| {
-            let seat = Bound::new(py, seat::Seat::new(seat)).map_err(io::Error::other)?;
-            let process = self.0.bind(py).call1((seat,)).map_err(|error| {
+            let seat = Bound::new(py, seat::Seat::new(seat)).map_err(other)?;
+            let process = fast::call1(self.0.bind(py), seat.as_any()).map_err(|error| {
                 stray::keep(py, &error);
-                io::Error::other(error)
+                other(error)
             })?;
-            child_of(&process).map_err(io::Error::other)
+            child_of(&process).map_err(other)
         })
+    }
+
+    fn drops_anywhere(&self) -> bool {
+        false
     }
 }
 
@@ -76,6 +83,7 @@ struct Feeder(Arc<Crew>);
 impl Feeder {
     fn __call__(&self, py: Python<'_>) {
         py.detach(|| self.0.feed());
+        drop(stray::take());
     }
 }
 
@@ -170,6 +178,7 @@ impl PyCrew {
             mode,
             payload,
         };
+        self.crew.bury();
         self.crew
             .submit(task)
             .map_err(|refused| Self::refused(py, &refused))
@@ -241,6 +250,7 @@ impl PyCrew {
             ended: false,
             drawer,
         };
+        self.crew.bury();
         self.crew
             .submit_source(Box::new(items))
             .map_err(|refused| Self::refused(py, &refused))?;
@@ -439,7 +449,11 @@ impl PyCrew {
 
     /// Does what the pool needs while nobody waits; ends after `stop_tending`.
     fn tend(&self, py: Python<'_>) {
-        py.detach(|| self.crew.tend());
+        while py.detach(|| self.crew.tend()) {
+            self.crew.bury();
+        }
+        self.crew.bury();
+        drop(stray::take());
     }
 
     /// Ends `tend`, and the thread that draws input; one whose input waits for something is left to it.
@@ -478,6 +492,7 @@ impl PyCrew {
         loop {
             let left = grace.saturating_sub(began.elapsed());
             let waited = py.detach(|| self.crew.join(left, None, Some(PULSE)));
+            self.crew.bury();
             if let Some(error) = stray::take() {
                 return Err(error);
             }

@@ -29,6 +29,7 @@ pub(crate) fn wait(
 ) -> PyResult<bool> {
     loop {
         let waited = py.detach(|| crew.wait(goal, deadline, Some(PULSE), wish));
+        crew.bury();
         if let Some(error) = stray::take() {
             return Err(error);
         }

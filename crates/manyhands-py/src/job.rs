@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyModule};
 
 use crate::codec;
+use crate::fast;
 
 /// How a task's payload is to be read; travels as the engine's `mode`.
 pub(crate) mod mode {
@@ -90,8 +91,8 @@ pub(crate) struct PyJob {
     read: AtomicU64,
     has_callbacks: bool,
     callbacks: Mutex<Callbacks>,
-    /// For messages.
-    function: Py<PyAny>,
+    /// For messages. Taken only by `drop`.
+    function: Option<Py<PyAny>>,
 }
 
 /// What a stream has to say.
@@ -122,7 +123,7 @@ impl PyJob {
             read: AtomicU64::new(0),
             has_callbacks: callback.is_some() || error_callback.is_some(),
             callbacks: Mutex::new((callback, error_callback)),
-            function,
+            function: Some(function),
         }
     }
 
@@ -286,7 +287,7 @@ impl PyJob {
                     death.pid,
                     death.status.exitcode(),
                     index,
-                    self.function.bind(py),
+                    self.function.as_ref().map(|function| function.bind(py)),
                 );
                 Err(made(py, "_worker_died", arguments))
             }
@@ -400,6 +401,25 @@ impl PyJob {
     }
 }
 
+impl Drop for PyJob {
+    fn drop(&mut self) {
+        // A thread that works for the pool may be the last that has it, and has no interpreter.
+        let mut goes = Some((
+            self.function.take(),
+            std::mem::take(
+                self.callbacks
+                    .get_mut()
+                    .unwrap_or_else(PoisonError::into_inner),
+            ),
+            std::mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner)),
+        ));
+        if Python::try_attach(|_| drop(goes.take())).is_none() {
+            // There is no interpreter any more, or we are asked by its garbage collector.
+            std::mem::forget(goes);
+        }
+    }
+}
+
 impl Job for PyJob {
     fn settle(&self, index: u64, outcome: Outcome) -> News {
         self.add(index, Part::Outcome(outcome))
@@ -414,9 +434,12 @@ impl Job for PyJob {
                     .unwrap_or_else(PoisonError::into_inner),
             );
             let called = match self.value(py) {
-                Ok(value) => callback.map(|callback| callback.call1(py, (value,))),
+                Ok(value) => {
+                    callback.map(|callback| fast::call1(callback.bind(py), value.bind(py)))
+                }
                 Err(error) => {
-                    error_callback.map(|callback| callback.call1(py, (error.into_value(py),)))
+                    let error = error.into_value(py).into_any();
+                    error_callback.map(|callback| fast::call1(callback.bind(py), error.bind(py)))
                 }
             };
             if let Some(Err(error)) = called

@@ -26,6 +26,8 @@ mod worker;
 #[pymodule]
 fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    // For tests: whether PyO3 was built as .cargo/config.toml says.
+    m.add("_has_no_reference_pool", cfg!(pyo3_disable_reference_pool))?;
     fds::register(m)?;
     process::register(m)?;
     queue::register(m)?;

@@ -10,7 +10,16 @@ use pyo3::exceptions::{PyException, PyGeneratorExit};
 use pyo3::prelude::*;
 
 thread_local! {
-    static STRAY: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+    static STRAY: RefCell<Kept> = const { RefCell::new(Kept(None)) };
+}
+
+/// What a thread kept. One that ends with it has no interpreter any more to drop it with: there it stays.
+struct Kept(Option<PyErr>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        std::mem::forget(self.0.take());
+    }
 }
 
 /// Keeps `error` for this thread's wait if it is one that ends programs. `true`: it was kept.
@@ -18,11 +27,12 @@ pub(crate) fn keep(py: Python<'_>, error: &PyErr) -> bool {
     if error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyGeneratorExit>(py) {
         return false;
     }
-    STRAY.set(Some(error.clone_ref(py)));
+    let error = error.clone_ref(py);
+    drop(STRAY.with_borrow_mut(|kept| kept.0.replace(error)));
     true
 }
 
 /// Takes what was kept on this thread.
 pub(crate) fn take() -> Option<PyErr> {
-    STRAY.take()
+    STRAY.with_borrow_mut(|kept| kept.0.take())
 }

@@ -335,7 +335,7 @@ impl Pool {
             let _blocked = Blocked::new();
             let tender = std::thread::Builder::new().name("pool tender".to_owned());
             // Without the thread, tasks get on whenever somebody waits for one: slower, not wrong.
-            Mutex::new(tender.spawn(move || crew.tend()).ok())
+            Mutex::new(tender.spawn(move || while crew.tend() {}).ok())
         });
         self.crew.attend();
     }

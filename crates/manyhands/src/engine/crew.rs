@@ -21,6 +21,7 @@ use manyhands_os::{cpu, fork_state};
 use super::dispatch;
 use super::floor::{Floor, Phase};
 use super::launch::Launch;
+use super::orphans::Orphans;
 use super::patience::Patience;
 use super::supervise::private_bell;
 use super::task::{Abandoned, Function, Job, Payload, Source, Task};
@@ -113,6 +114,7 @@ pub struct Core {
     pub(super) over: AtomicBool,
     /// Somebody waits for everything to end.
     joining: AtomicBool,
+    pub(super) orphans: Orphans,
     next_function: AtomicU32,
     pub(super) graveyard: Arc<Mutex<Vec<u32>>>,
     generation: u64,
@@ -153,6 +155,7 @@ impl Crew {
             tender_leads: AtomicBool::new(false),
             over: AtomicBool::new(false),
             joining: AtomicBool::new(false),
+            orphans: Orphans::default(),
             next_function: AtomicU32::new(1),
             graveyard: Arc::default(),
             generation: fork_state::generation(),

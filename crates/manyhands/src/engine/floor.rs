@@ -256,19 +256,33 @@ impl Floor {
     }
 }
 
-/// Tells the jobs their outcomes. Returns those that want to be finished, and whether
-/// anybody may have been waiting for this.
-pub(super) fn settle(settled: Vec<Settled>) -> (Vec<Arc<dyn Job>>, bool) {
-    let (mut finished, mut look) = (Vec::new(), false);
+/// What came of telling jobs their outcomes.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Jobs that want to be finished.
+    pub(super) finished: Vec<Arc<dyn Job>>,
+    /// The others that were told, and that only the engine may have.
+    pub(super) orphans: Vec<Arc<dyn Job>>,
+    /// Somebody may have been waiting for this.
+    pub(super) look: bool,
+}
+
+/// Tells the jobs their outcomes.
+pub(super) fn settle(settled: Vec<Settled>) -> Told {
+    let mut told = Told::default();
     for (job, index, outcome) in settled {
         match job.settle(index, outcome) {
-            News::None => {}
-            News::Look => look = true,
             News::Finish => {
-                look = true;
-                finished.push(job);
+                told.look = true;
+                told.finished.push(job);
+                continue;
             }
+            News::Look => told.look = true,
+            News::None => {}
+        }
+        if Arc::strong_count(&job) == 1 {
+            told.orphans.push(job);
         }
     }
-    (finished, look)
+    told
 }

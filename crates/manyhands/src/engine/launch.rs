@@ -78,4 +78,10 @@ pub trait Launch: Send + Sync {
     fn buried(&self, pid: i32) {
         let _ = pid;
     }
+
+    /// Whether any thread may drop a job without waiting for anything. If not, jobs that nobody has any
+    /// more gather until [`Crew::bury`](super::Crew::bury).
+    fn drops_anywhere(&self) -> bool {
+        true
+    }
 }

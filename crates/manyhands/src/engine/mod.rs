@@ -13,6 +13,7 @@ mod desk;
 mod dispatch;
 mod floor;
 mod launch;
+mod orphans;
 mod park;
 mod patience;
 mod supervise;

@@ -186,8 +186,9 @@ impl Crew {
             (self.end(&mut floor, why), floor.litter())
         };
         drop(litter);
-        let (finished, _) = settle(settled);
-        finished.iter().for_each(|job| job.finish());
+        let told = settle(settled);
+        self.let_go(told.orphans);
+        self.finish(told.finished);
         self.call_followers();
         self.look_again();
     }

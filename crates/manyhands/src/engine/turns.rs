@@ -198,8 +198,9 @@ impl Crew {
         }
         drop(litter);
         busy |= !settled.is_empty();
-        let (finished, look) = settle(settled);
-        if look || others {
+        let told = settle(settled);
+        self.let_go(told.orphans);
+        if told.look || others {
             self.call_parked();
         }
         if others {
@@ -210,7 +211,7 @@ impl Crew {
             // will not be told again, a death that its poller no longer shows.
             self.call_sleeper();
         }
-        self.finish(&finished);
+        self.finish(told.finished);
         if let Some(source) = source {
             self.draw(source, room);
             busy = true;
@@ -241,9 +242,10 @@ impl Crew {
     }
 
     /// Does what settled jobs still want, and tells those that wait for it.
-    fn finish(&self, finished: &[Arc<dyn Job>]) {
+    pub(super) fn finish(&self, finished: Vec<Arc<dyn Job>>) {
         if !finished.is_empty() {
             finished.iter().for_each(|job| job.finish());
+            self.let_go(finished);
             self.call_followers();
         }
     }
@@ -306,11 +308,12 @@ impl Crew {
         let litter = floor.litter();
         drop(floor);
         drop(litter);
-        let (finished, look) = settle(settled);
-        if look {
+        let told = settle(settled);
+        self.let_go(told.orphans);
+        if told.look {
             self.call_followers();
         }
-        self.finish(&finished);
+        self.finish(told.finished);
     }
 
     /// Draws again from paused sources that are ready now.
@@ -415,11 +418,16 @@ impl Crew {
     }
 
     /// Does what the pool needs while nobody waits for it: collects answers, runs
-    /// callbacks, hands out tasks, replaces dead workers. Returns after `stop_tending`.
-    pub fn tend(&self) {
+    /// callbacks, hands out tasks, replaces dead workers. Returns `false` after `stop_tending`,
+    /// and `true` to be called again after [`Crew::bury`].
+    pub fn tend(&self) -> bool {
         let mut nap = LINGER;
         while self.is_ours() && !self.over.load(Ordering::Acquire) {
-            if !self.has_work() {
+            let has_work = self.has_work();
+            if self.has_many_orphans() || (!has_work && self.has_orphans()) {
+                return true;
+            }
+            if !has_work {
                 self.tender_idle.store(true, Ordering::SeqCst);
                 // Work that was submitted before the flag was up is seen here; later work rings.
                 if !self.has_work() && !self.over.load(Ordering::Acquire) {
@@ -442,10 +450,12 @@ impl Crew {
                 self.over.load(Ordering::Acquire)
                     || !self.floor().followers.is_empty()
                     || !self.has_work()
+                    || self.has_many_orphans()
             };
             self.wait(&enough, None, None, Wish::Bulk);
             self.tender_leads.store(false, Ordering::Release);
         }
+        false
     }
 
     fn doze(&self, limit: Option<Duration>) {
