@@ -14,7 +14,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::buffer::Buffer;
 use crate::once::{Once, name};
@@ -245,7 +245,7 @@ pub(crate) fn decode<'py>(
     }
     let options = PyDict::new(py);
     options.set_item("buffers", views)?;
-    loads.call((data,), Some(&options))
+    crate::fast::call_with(loads, &PyTuple::new(py, [data])?, Some(&options))
 }
 
 /// Pickles `value` as a task's argument is pickled (for tests and tools).

@@ -213,7 +213,7 @@ impl PyCrew {
             Ok(None) => codec::encode(py, function).map(|payload| self.crew.publish(payload)),
             Err(error) => Err(error),
         };
-        let iterator = iterable.try_iter();
+        let iterator = fast::iter(iterable);
         let (function, iterator) = match (published, iterator) {
             (Ok(published), Ok(iterator)) => (published, iterator),
             (Err(error), _) | (_, Err(error)) => {

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyIterator, PyList, PyTuple};
 
 use crate::codec;
+use crate::fast;
 use crate::job::{PyJob, abandoned, mode};
 use crate::once::Once;
 use crate::stray;
@@ -91,20 +92,20 @@ impl Items {
         };
         let iterator = iterator.bind(py);
         let payload = if self.single {
-            let Some(item) = iterator.clone().next().transpose()? else {
+            let Some(item) = fast::next(iterator)? else {
                 return Ok(Some(None));
             };
             self.drawn += 1;
             if self.starred {
-                let args = item.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-                codec::encode(py, PyTuple::new(py, args)?.as_any())
+                let args = fast::call1(py.get_type::<PyTuple>().as_any(), &item)?;
+                codec::encode(py, &args)
             } else {
                 codec::encode(py, &item)
             }
         } else {
             let size = self.chunking.next(self.drawn);
             let items = islice(py)?.call1((iterator, size))?;
-            let items = py.get_type::<PyList>().call1((items,))?;
+            let items = fast::call1(py.get_type::<PyList>().as_any(), &items)?;
             let len = items.len()?;
             if len == 0 {
                 return Ok(Some(None));
@@ -213,7 +214,9 @@ impl Drop for Items {
     fn drop(&mut self) {
         Python::attach(|py| {
             // A generator is closed here and now, not when somebody next takes the interpreter's lock.
-            drop(self.iterator.take());
+            if let Some(iterator) = self.iterator.take() {
+                fast::let_go(iterator.into_bound(py));
+            }
             if self.ended {
                 return;
             }

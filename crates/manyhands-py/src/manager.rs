@@ -205,11 +205,11 @@ fn called<'py>(
         return Ok(None);
     };
     drop((object, entry));
-    Ok(Some(if kwds.is_empty() {
-        method.call1(args)
-    } else {
-        method.call(args, Some(&kwds))
-    }))
+    Ok(Some(crate::fast::call_with(
+        &method,
+        &args,
+        (!kwds.is_empty()).then_some(&kwds),
+    )))
 }
 
 /// The traceback of an error, as text.
