@@ -20,7 +20,7 @@ CARGO    ?= cargo
 # PyO3 asks this Python about the stable ABI, not whichever one is first on PATH.
 export PYO3_PYTHON = $(CURDIR)/$(TOOLS)/python
 
-SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-MIT LICENSE-APACHE \
+SOURCES := .cargo/config.toml Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-MIT LICENSE-APACHE \
 	$(shell find crates python -name '*.rs' -o -name 'Cargo.toml' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed')
 
 ##@ The two commands
