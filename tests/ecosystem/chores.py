@@ -61,6 +61,28 @@ def double_in_place(array: Any) -> Any:
     return array
 
 
+def least_and_most(array: Any) -> tuple[int, int]:
+    return int(array.min()), int(array.max())
+
+
+def wait_for(path: str) -> None:
+    """Until there is such a file."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+def range_but_zero_waits(array: Any) -> tuple[int, int]:
+    """Of an array of zeros only once there is the file that was kept."""
+    if array[0] == 0:
+        wait_for(kept[0])
+    return least_and_most(array)
+
+
+def die_when_there(path: str) -> None:
+    wait_for(path)
+    die()
+
+
 def add(pair: tuple[Any, Any]) -> Any:
     first, second = pair
     return first + second

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import chores
@@ -124,6 +126,39 @@ def test_two_arguments_that_are_one_array_stay_one() -> None:
     with manyhands.Pool(1) as pool:
         first, second = pool.apply(chores.same, ((array, array),))
     assert first is second
+
+
+def refilled(frames: int) -> Iterator[Any]:
+    """One buffer, filled anew for each item, as a camera's driver does."""
+    frame = numpy.empty(BIG, dtype=numpy.uint8)
+    for number in range(frames):
+        frame[:] = number
+        yield frame
+
+
+def test_each_task_has_what_a_buffer_held_when_it_was_drawn(tmp_path: Path) -> None:
+    """Also the tasks behind one that takes long, which another worker takes over."""
+    gate = tmp_path / "gate"
+    with manyhands.get_context("fork").Pool(2, chores.keep, (str(gate),)) as pool:
+        seen = []
+        for least, most in pool.imap_unordered(chores.range_but_zero_waits, refilled(20)):
+            assert least == most
+            seen.append(int(least))
+            if len(seen) == 19:
+                assert 0 not in seen
+                gate.touch()
+    assert sorted(seen) == list(range(20))
+
+
+def test_each_task_has_what_a_buffer_held_though_the_worker_before_it_died(tmp_path: Path) -> None:
+    with manyhands.get_context("fork").Pool(1) as pool:
+        frames = refilled(3)
+        deadly = pool.apply_async(chores.die_when_there, (str(tmp_path / "gate"),))
+        later = [pool.apply_async(chores.least_and_most, (frame,)) for frame in frames]
+        (tmp_path / "gate").touch()
+        with pytest.raises(manyhands.WorkerDied):
+            deadly.get()
+        assert [result.get() for result in later] == [(0, 0), (1, 1), (2, 2)]
 
 
 def resident_here() -> int:

@@ -170,7 +170,7 @@ impl Source for Items {
         self.job.is_cancelled()
     }
 
-    fn draw(&mut self, want: usize, take: &mut dyn FnMut(Task)) -> Drawn {
+    fn draw(&mut self, want: usize, take: &mut dyn FnMut(Task) -> bool) -> Drawn {
         if self.job.is_cancelled() {
             return Drawn::Done;
         }
@@ -184,7 +184,11 @@ impl Source for Items {
                     return Drawn::Paused;
                 }
                 match self.draw_one(py) {
-                    Ok(Some(task)) => take(task),
+                    Ok(Some(task)) => {
+                        if !take(task) {
+                            return Drawn::More;
+                        }
+                    }
                     Ok(None) => {
                         self.ended = true;
                         self.tell(self.job.expect(self.index as usize));

@@ -101,6 +101,22 @@ fn what_nobody_opened_is_reclaimed_and_what_is_open_is_not() {
 }
 
 #[test]
+fn a_recalled_block_can_be_read_and_comes_back_when_dropped() {
+    let (mut lender, borrower) = arena(8 * MIB);
+    let mut loan = lender.lend(100_000).unwrap();
+    loan.write(0, &payload(7, 100_000));
+    let descriptor = loan.descriptor();
+    let recalled = lender.recall(descriptor).unwrap();
+    assert!(borrower.open(descriptor).is_err());
+    assert_eq!(&recalled[..], payload(7, 100_000));
+    assert_eq!(lender.sweep(), 0);
+    assert!(!lender.reclaim(descriptor));
+    drop(recalled);
+    assert!(lender.sweep() >= 100_000);
+    assert!(lender.recall(descriptor).is_none());
+}
+
+#[test]
 fn a_loan_that_is_dropped_comes_back() {
     let (mut lender, _borrower) = arena(MIB);
     let loan = lender.lend(1000).unwrap();

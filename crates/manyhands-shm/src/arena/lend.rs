@@ -9,7 +9,7 @@ use super::{BIG, Descriptor, PAGE, Plan, UNIT, state, ticket, turn_and_index, wo
 use crate::atomics::AtomicU32;
 use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::region::Region;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// A block that is out, in the lender's books.
@@ -158,6 +158,33 @@ impl Lender {
         won
     }
 
+    /// Takes back a block that nobody will open any more, its bytes included: they can be read until the
+    /// [`Loan`] is dropped. Only for one whose task was revoked, or whose borrower is known to be dead.
+    /// `None`: it came back already.
+    pub fn recall(&mut self, descriptor: Descriptor) -> Option<Loan> {
+        let (turn, index) = turn_and_index(descriptor.slot);
+        let slot = self.slots.get(index as usize)?;
+        let out = slot.out.as_ref()?;
+        let len = out.range.end - out.range.start;
+        if slot.turn != turn || out.range.start != descriptor.offset || descriptor.len > len {
+            return None;
+        }
+        let (lent, filling) = (word(turn, state::LENT), word(turn, state::FILLING));
+        // AcqRel, as in `reclaim`. A borrower that has spoilt the word keeps the block from coming back;
+        // the bytes are where they were, for the books say that they are in no other block.
+        let _ = self
+            .region
+            .u32_at(Plan::word(index))
+            .compare_exchange(lent, filling, AcqRel, Acquire);
+        out.filling.store(1, Relaxed); // as in `lend`: whoever looks at it borrows `self`
+        Some(Loan {
+            region: self.region.clone(),
+            descriptor,
+            filling: out.filling.clone(),
+            handed_over: false,
+        })
+    }
+
     /// Takes back everything that was handed over, opened or not. Only when the borrower is known
     /// to be dead. A [`Loan`] that is still being filled is left alone.
     pub fn reclaim_all(&mut self) {
@@ -258,7 +285,7 @@ fn ease(len: u64, align: u64) -> u64 {
     len.next_multiple_of(step)
 }
 
-/// A block being filled. Dropped before [`descriptor`](Loan::descriptor) was called, it goes
+/// A block being filled, or recalled. Dropped before [`descriptor`](Loan::descriptor) was called, it goes
 /// back. It borrows nothing, so that a long copy needs no lock on the [`Lender`].
 pub struct Loan {
     region: Arc<Region>,
@@ -322,6 +349,20 @@ impl Loan {
         let slot = self.region.u32_at(Plan::word(index));
         let _ = slot.compare_exchange(filling, next, Release, Relaxed);
         self.filling.store(0, Release); // pairs with the load in `Slot::is_filling`
+    }
+}
+
+/// What was filled in so far; what was not holds whatever was there before.
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: Turns: these bytes are this loan's alone until `descriptor`, and written only through
+        // a mutable borrow of it.
+        unsafe {
+            self.region
+                .bytes(self.descriptor.offset as usize, self.len())
+        }
     }
 }
 

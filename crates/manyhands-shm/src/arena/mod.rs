@@ -8,8 +8,8 @@
 //!
 //! ```text
 //! FREE --lend--> FILLING --descriptor--> LENT --open, by the borrower--> OPEN
-//!   ^                |                    |                               |
-//!   |             (dropped)            (reclaim)                       (dropped)
+//!   ^              | ^------recall------- |                               |
+//!   |           (dropped)              (reclaim)                       (dropped)
 //!   |                v                    |                               v
 //!   +----sweep--- RELEASED <--------------|------------------------- RELEASED
 //!   +-------------------------------------+

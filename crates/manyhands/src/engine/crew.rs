@@ -24,7 +24,7 @@ use super::launch::Launch;
 use super::orphans::Orphans;
 use super::patience::Patience;
 use super::supervise::private_bell;
-use super::task::{Abandoned, Function, Job, Payload, Source, Task};
+use super::task::{Abandoned, Function, Job, Need, Payload, Source, Task};
 use super::worker::Spent;
 
 /// Token of the workers' bell in the poller that a waiting thread sleeps on.
@@ -212,8 +212,11 @@ impl Crew {
         let left = if behind { Err(task) } else { floor.place(task) };
         match left {
             Ok(()) => floor.publish(),
-            Err(task) => floor.waiting.push_back(task),
+            Err(task) => floor.put_off(task, Need::IfCheap),
         }
+        let litter = floor.litter();
+        drop(floor);
+        drop(litter);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::dispatch;
 use super::park::Parker;
-use super::task::{Abandoned, Drawer, Job, News, Outcome, Reply, Source, Task};
+use super::task::{Abandoned, Drawer, Job, Need, News, Outcome, Reply, Source, Task};
 use super::worker::{Spent, Worker};
 
 /// What a pool is up to.
@@ -158,6 +158,15 @@ impl Floor {
             worker.arm(1);
         }
         Ok(())
+    }
+
+    /// Has `task` wait for a worker, with buffers of its own as far as it needs them.
+    pub(super) fn put_off(&mut self, mut task: Task, need: Need) {
+        let detached = task.payload.detach(need);
+        if !detached.is_empty() {
+            self.spent.push(detached.into());
+        }
+        self.waiting.push_back(task);
     }
 
     /// Hands out what waits, as far as there is room, and evens out the rest.

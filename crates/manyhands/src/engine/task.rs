@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::ThreadId;
 
 use manyhands_os::death::ExitStatus;
@@ -15,8 +16,9 @@ use manyhands_shm::arena::Block;
 
 /// A large buffer that a task or a result carries beside its bytes.
 ///
-/// Shared and immutable until its bytes were copied to the worker; it is kept while
-/// the task waits for a worker, and dropped on whichever thread hands the task over.
+/// It is looked at until its bytes were copied, to the worker or to memory of the engine's own: at the
+/// latest when the task that carries it has to wait for a worker, so that whoever gave it may
+/// then use it for something else. It is dropped on whichever thread works for the pool.
 pub type SharedBuffer = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
 
 /// What a task or a reply says: opaque bytes, and large buffers that are moved without
@@ -51,6 +53,68 @@ impl Payload {
     /// Whether it carries nothing at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Bytes of the copies that tasks which wait have for themselves.
+static COPIED: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of such copies beyond which a task that was submitted keeps looking at the caller's buffers: a
+/// thousand tasks may share one array that is large.
+const MOST_COPIED: usize = 64 << 20;
+
+/// A copy of a buffer, counted in [`COPIED`].
+struct OwnCopy(Vec<u8>);
+
+impl OwnCopy {
+    /// `None`: there is no memory for it.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(bytes.len()).ok()?;
+        copy.extend_from_slice(bytes);
+        COPIED.fetch_add(copy.len(), Relaxed); // a count, which orders nothing
+        Some(Self(copy))
+    }
+}
+
+impl Drop for OwnCopy {
+    fn drop(&mut self) {
+        COPIED.fetch_sub(self.0.len(), Relaxed);
+    }
+}
+
+impl Deref for OwnCopy {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// How much a task that cannot be copied to a worker yet wants to be copied all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Its buffers change when the next one is drawn, or while it is streamed.
+    Sure,
+    /// As long as there is room for such copies.
+    IfCheap,
+}
+
+impl Payload {
+    /// Makes it independent of the buffers that it was made of, which are returned, to be dropped without
+    /// a lock. Where there is no memory for a copy, it goes on with the buffer itself.
+    #[must_use]
+    pub(super) fn detach(&mut self, need: Need) -> Vec<SharedBuffer> {
+        let total: usize = self.buffers.iter().map(|buffer| buffer.len()).sum();
+        if need == Need::IfCheap && COPIED.load(Relaxed).saturating_add(total) > MOST_COPIED {
+            return Vec::new();
+        }
+        self.buffers
+            .iter_mut()
+            .filter_map(|buffer| {
+                let copy: SharedBuffer = Arc::new(OwnCopy::of(buffer)?);
+                Some(std::mem::replace(buffer, copy))
+            })
+            .collect()
     }
 }
 
@@ -259,11 +323,11 @@ pub trait Source: Send {
         false
     }
 
-    /// Gives up to `want` tasks to `take`.
+    /// Gives up to `want` tasks to `take`, until that says `false`.
     ///
     /// Runs the user's iterator, so no lock and no role of the engine is held. A source
     /// that fails settles its own job and is done.
-    fn draw(&mut self, want: usize, take: &mut dyn FnMut(Task)) -> Drawn;
+    fn draw(&mut self, want: usize, take: &mut dyn FnMut(Task) -> bool) -> Drawn;
 
     /// Whether a paused source may be drawn from again; asked under the engine's lock, after
     /// [`Crew::resume`](super::Crew::resume). `hurry`: the pool is being joined, so nothing may wait for a

@@ -18,7 +18,7 @@ use super::crew::{BELL, Crew, DEATHS, TENDER, Waited, Wish};
 use super::dispatch;
 use super::floor::{Floor, Phase, settle};
 use super::park::Parker;
-use super::task::{Drawer, Drawn, Job, Source, Task};
+use super::task::{Drawer, Drawn, Job, Need, Source, Task};
 
 /// Answers that are due within this time are waited for together: a wake-up costs about as much.
 const COALESCE_NS: u64 = 150_000;
@@ -253,15 +253,14 @@ impl Crew {
     fn draw(&self, mut source: Box<dyn Source>, room: usize) {
         let mut drawn = Vec::new();
         // An input that may wait for something, perhaps for what comes of its first item, has each
-        // item handed out before the next is asked for.
+        // item handed out before the next is asked for: that may be the same buffer, filled anew.
         let at_once = source.drawer() != Drawer::Anyone;
+        let need = if at_once { Need::Sure } else { Need::IfCheap };
         let more = source.draw(room.min(64), &mut |task| {
             drawn.push(task);
-            if at_once {
-                self.hand_out(&mut drawn);
-            }
+            !at_once || self.hand_out(&mut drawn, need)
         });
-        self.hand_out(&mut drawn);
+        self.hand_out(&mut drawn, need);
         let mut floor = self.floor();
         floor.drawing -= 1;
         match more {
@@ -282,10 +281,10 @@ impl Crew {
         self.call_sleeper();
     }
 
-    /// Hands out tasks that were drawn.
-    fn hand_out(&self, drawn: &mut Vec<Task>) {
+    /// Hands out tasks that were drawn. `false`: the workers have no room for more.
+    fn hand_out(&self, drawn: &mut Vec<Task>, need: Need) -> bool {
         if drawn.is_empty() {
-            return;
+            return true;
         }
         let mut floor = self.floor();
         let mut settled = Vec::new();
@@ -297,14 +296,15 @@ impl Crew {
             for task in drawn.drain(..) {
                 if floor.waiting.is_empty() {
                     if let Err(task) = floor.place(task) {
-                        floor.waiting.push_back(task);
+                        floor.put_off(task, need);
                     }
                 } else {
-                    floor.waiting.push_back(task);
+                    floor.put_off(task, need);
                 }
             }
             floor.publish();
         }
+        let more = floor.waiting.is_empty();
         let litter = floor.litter();
         drop(floor);
         drop(litter);
@@ -314,6 +314,7 @@ impl Crew {
             self.call_followers();
         }
         self.finish(told.finished);
+        more
     }
 
     /// Draws again from paused sources that are ready now.

@@ -15,7 +15,7 @@ use manyhands_os::fork_state::Registration;
 use manyhands_shm::arena::{Borrower, Descriptor, Lender};
 use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter, Ticket};
 
-use super::task::{Function, Job, Outcome, Payload, Reply, Task};
+use super::task::{Function, Job, Need, Outcome, Payload, Reply, SharedBuffer, Task};
 use super::wire::{self, Assembly, Cargo, Garbled, Stream, to_parent, to_worker};
 
 /// A part of a stream is not worth a frame below this many bytes.
@@ -30,8 +30,14 @@ pub(super) struct Handed {
     function: Option<Arc<Function>>,
     ticket: Ticket,
     loans: Vec<Descriptor>,
-    /// What cannot be read back from the ring: payloads that went by arena or stream.
+    /// How many of these loans, the last ones, are buffers.
+    buffers: usize,
+    /// What cannot be read back from the ring: the bytes of a payload that went by arena, without the
+    /// buffers, which are read back from their blocks (whoever gave them may have changed them
+    /// since); or all of one that was streamed, with buffers of its own.
     retained: Option<Payload>,
+    /// How long the whole payload is, if it is not in the ring.
+    bytes: usize,
     streamed: bool,
 }
 
@@ -49,6 +55,19 @@ impl From<Task> for Spent {
             _job: Some(task.job),
             _function: task.function,
             _payload: Some(task.payload),
+        }
+    }
+}
+
+impl From<Vec<SharedBuffer>> for Spent {
+    fn from(buffers: Vec<SharedBuffer>) -> Self {
+        Self {
+            _job: None,
+            _function: None,
+            _payload: Some(Payload {
+                bytes: Vec::new(),
+                buffers,
+            }),
         }
     }
 }
@@ -76,10 +95,6 @@ impl Handed {
                 _payload: self.retained,
             },
         )
-    }
-
-    fn bytes(&self) -> usize {
-        self.retained.as_ref().map_or(0, Payload::len)
     }
 }
 
@@ -276,6 +291,9 @@ impl Worker {
             self.tasks.max_payload(),
         ) else {
             let mut task = task;
+            // The parts are cut one by one, long after the caller was told that the task is on its way.
+            let detached = task.payload.detach(Need::Sure);
+            self.shed(detached);
             let stream = Stream::new(Cargo::Own(std::mem::take(&mut task.payload)));
             self.outgoing = Some((stream, Closing::Task { task, serial }));
             self.advance_stream();
@@ -295,7 +313,12 @@ impl Worker {
         };
         match self.tasks.push(head, &[&packed.table, inline]) {
             Ok(ticket) => {
-                let retained = (packed.flags != 0).then_some(task.payload);
+                let mut payload = task.payload;
+                let bytes = if packed.flags == 0 { 0 } else { payload.len() };
+                let buffers = std::mem::take(&mut payload.buffers);
+                let buffers_len = buffers.len();
+                self.shed(buffers);
+                let retained = (packed.flags != 0).then_some(payload);
                 self.unpublished = true;
                 self.enlist(Handed {
                     job: task.job,
@@ -305,7 +328,9 @@ impl Worker {
                     function: task.function,
                     ticket,
                     loans: packed.loans,
+                    buffers: buffers_len,
                     retained,
+                    bytes,
                     streamed: false,
                 });
                 Ok(())
@@ -321,8 +346,15 @@ impl Worker {
     }
 
     fn enlist(&mut self, handed: Handed) {
-        self.bytes_held += handed.bytes();
+        self.bytes_held += handed.bytes;
         self.handed.push_back(handed);
+    }
+
+    /// Keeps what is not needed any more, to be dropped without the floor's lock.
+    fn shed(&mut self, buffers: Vec<SharedBuffer>) {
+        if !buffers.is_empty() {
+            self.spent.push(buffers.into());
+        }
     }
 
     fn reclaim(&mut self, loans: Vec<Descriptor>) {
@@ -443,6 +475,8 @@ impl Worker {
                     function: task.function,
                     ticket,
                     loans: Vec::new(),
+                    buffers: 0,
+                    bytes: task.payload.len(),
                     retained: Some(task.payload),
                     streamed: true,
                 }),
@@ -526,7 +560,7 @@ impl Worker {
                         return Err(Garbled::Stranger(head.id));
                     }
                     if let Some(handed) = self.handed.pop_front() {
-                        self.bytes_held -= handed.bytes();
+                        self.bytes_held -= handed.bytes;
                         self.pace_ns = match self.pace_ns {
                             0 => head.extra.max(1),
                             pace => (pace - pace / 4).saturating_add(head.extra / 4).max(1),
@@ -561,7 +595,7 @@ impl Worker {
             return None;
         }
         let handed = self.handed.pop_back()?;
-        self.bytes_held -= handed.bytes();
+        self.bytes_held -= handed.bytes;
         self.restore(handed)
     }
 
@@ -572,7 +606,7 @@ impl Worker {
         for handed in std::mem::take(&mut self.handed) {
             if Arc::ptr_eq(&handed.job, job) && !handed.streamed && self.tasks.revoke(handed.ticket)
             {
-                self.bytes_held -= handed.bytes();
+                self.bytes_held -= handed.bytes;
                 let mut handed = handed;
                 self.reclaim(std::mem::take(&mut handed.loans));
                 let (_, index, spent) = handed.part();
@@ -589,11 +623,18 @@ impl Worker {
     }
 
     fn restore(&mut self, handed: Handed) -> Option<Task> {
-        let payload = match handed.retained {
+        let mut payload = match handed.retained {
             Some(payload) => payload,
             None => Payload::new(self.tasks.read_back(handed.ticket)?.1),
         };
-        self.reclaim(handed.loans);
+        let mut loans = handed.loans;
+        if let Some(lender) = &mut self.lender {
+            // The last ones are the buffers'; one before them is that of the bytes.
+            for descriptor in loans.split_off(loans.len() - handed.buffers) {
+                payload.buffers.push(Arc::new(lender.recall(descriptor)?));
+            }
+        }
+        self.reclaim(loans);
         if let Some(left) = &mut self.tasks_left {
             *left += 1;
         }
