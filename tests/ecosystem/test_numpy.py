@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,13 @@ def test_worker_writes_to_its_own_copy(context: Any) -> None:
         assert numpy.array_equal(doubled, numpy.arange(BIG) * 2)
         doubled[:] = 0  # ours alone
         assert numpy.array_equal(pool.apply(chores.double_in_place, (array,)), numpy.arange(BIG) * 2)
+
+
+def test_array_bound_to_a_function_is_fresh_for_each_task() -> None:
+    double = functools.partial(chores.double_and_sum, numpy.ones(BIG))
+    with manyhands.get_context("fork").Pool(1) as pool:
+        assert pool.map(double, range(4), chunksize=1) == [2 * BIG] * 4
+        assert pool.map(double, range(4), chunksize=2) == [2 * BIG, 4 * BIG] * 2
 
 
 def test_results_outlive_the_pool_and_each_other() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import functools
 import itertools
 import pickle
 import threading
@@ -29,6 +30,18 @@ def test_callables_that_are_not_plain_functions(pool: Any) -> None:
     assert pool.map("a".__add__, ["b", "c"]) == ["ab", "ac"]
     assert pool.map(abs, [-1, 2]) == [1, 2]
     assert pool.apply(complex, (1, 2)) == 1 + 2j
+
+
+def test_state_of_a_callable_is_fresh_for_each_task(pool: Any) -> None:
+    """As where function and chunk are pickled together: whichever worker has which chunk, and how many before."""
+    assert pool.map(work.Counter(), range(6), chunksize=1) == [1] * 6
+    assert pool.map(work.Counter().count, range(6), chunksize=3) == [1, 2, 3] * 2
+    collect = functools.partial(work.collect, [])
+    assert pool.map(collect, range(6), chunksize=2) == [[0], [0, 1], [2], [2, 3], [4], [4, 5]]
+    assert list(pool.imap(work.Counter(), range(6))) == [1] * 6
+    assert sorted(pool.imap_unordered(work.Counter(), range(6), chunksize=2)) == [1, 1, 1, 2, 2, 2]
+    assert pool.starmap(work.Counter(), [(1,), (2,)], chunksize=1) == [1, 1]
+    assert [pool.apply(work.Counter(), (1,)) for _ in range(3)] == [1] * 3
 
 
 @pytest.mark.parametrize("chunksize", [None, 1, 2, 3, 100])

@@ -30,6 +30,25 @@ def fail(x: object) -> None:
     raise ValueError(f"no {x}")
 
 
+class Counter:
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, _: object) -> int:
+        self.calls += 1
+        return self.calls
+
+    def count(self, x: object) -> int:
+        return self(x)
+
+
+def collect(seen: list[Any], x: Any) -> list[Any]:
+    seen.append(x)
+    return list(seen)
+
+
 def fail_on_three(x: int) -> int:
     if x == 3:
         raise KeyError(x)

@@ -222,22 +222,64 @@ pub(crate) fn decode<'py>(
     bytes: Received,
     buffers: Vec<Received>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let loads = tables(py)?.loads.bind(py);
+    complete(&bytes, &buffers)?;
+    let data = readable(py, bytes)?;
+    loads(py, &data, buffers)
+}
+
+/// A pickle to be unpickled again and again, into values that have nothing in common.
+pub(crate) struct Kept {
+    data: Py<PyAny>,
+    buffers: Vec<Received>,
+}
+
+impl Kept {
+    pub(crate) fn new(py: Python<'_>, bytes: Received, buffers: Vec<Received>) -> PyResult<Self> {
+        complete(&bytes, &buffers)?;
+        Ok(Self {
+            data: readable(py, bytes)?.unbind(),
+            buffers,
+        })
+    }
+
+    /// Unpickles it once more. A value may write to its buffers, so each gets copies of them.
+    pub(crate) fn decode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let copies: Vec<_> = self.buffers.iter().map(Received::copied).collect();
+        complete(&Received::Copied(Vec::new()), &copies)?;
+        loads(py, self.data.bind(py), copies)
+    }
+}
+
+/// An error if there was no memory for a part of what came.
+fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
     let missing = |piece: &Received| match piece {
         Received::Missing(len) => Some(*len),
         _ => None,
     };
-    if let Some(len) = std::iter::once(&bytes).chain(&buffers).find_map(missing) {
+    if let Some(len) = std::iter::once(bytes).chain(buffers).find_map(missing) {
         return Err(PyMemoryError::new_err(format!(
             "no memory for {len} bytes that came from another process"
         )));
     }
-    let data = match bytes {
-        Received::Copied(bytes) if bytes.len() <= KEEP => PyBytes::new(py, &bytes).into_any(),
-        large => Buffer::new(large).into_bound_py_any(py)?,
-    };
+    Ok(())
+}
+
+/// A pickle as an object that `loads` reads.
+fn readable(py: Python<'_>, bytes: Received) -> PyResult<Bound<'_, PyAny>> {
+    match bytes {
+        Received::Copied(bytes) if bytes.len() <= KEEP => Ok(PyBytes::new(py, &bytes).into_any()),
+        large => Buffer::new(large).into_bound_py_any(py),
+    }
+}
+
+fn loads<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyAny>,
+    buffers: Vec<Received>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let loads = tables(py)?.loads.bind(py);
     if buffers.is_empty() {
-        return crate::fast::call1(loads, &data);
+        return crate::fast::call1(loads, data);
     }
     let views = PyList::empty(py);
     for buffer in buffers {

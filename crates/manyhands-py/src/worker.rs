@@ -6,18 +6,27 @@ use manyhands::engine::{Answer, Call, Desk, Execute, Left, Payload, Received};
 use manyhands_os::fork_state;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyList, PyModule, PyTuple, PyType};
 
 use crate::job::mode;
 use crate::seat::Seat;
 use crate::{codec, fast};
 
+/// A function that tasks name.
+enum Function<'py> {
+    /// Its pickle is a name, so it is the same object for every task anyway.
+    Named(Bound<'py, PyAny>),
+    /// What may have a state, which is fresh for each task: as if it came with the task.
+    Fresh(codec::Kept),
+}
+
 struct Worker<'py> {
     py: Python<'py>,
-    functions: HashMap<u32, Result<Bound<'py, PyAny>, PyErr>>,
+    functions: HashMap<u32, Result<Function<'py>, PyErr>>,
     /// `map` and `itertools.starmap`.
     map: Bound<'py, PyAny>,
     starmap: Bound<'py, PyAny>,
+    function_type: Bound<'py, PyAny>,
     /// What ends this process: a signal handler raised it while the worker waited, or a task's fork did.
     raised: Option<PyErr>,
     generation: u64,
@@ -27,17 +36,37 @@ struct Worker<'py> {
 type Ran<'py> = PyResult<(Bound<'py, PyAny>, u8)>;
 
 impl<'py> Worker<'py> {
-    fn function(&self, id: u32) -> PyResult<&Bound<'py, PyAny>> {
-        match self.functions.get(&id) {
-            Some(Ok(function)) => Ok(function),
-            Some(Err(error)) => Err(error.clone_ref(self.py)),
-            None => Err(PyRuntimeError::new_err(format!(
-                "the pool did not send function {id} to this worker"
-            ))),
+    fn function(&mut self, id: u32) -> PyResult<Bound<'py, PyAny>> {
+        let function = match self.functions.get(&id) {
+            Some(Ok(Function::Named(function))) => return Ok(function.clone()),
+            Some(Ok(Function::Fresh(pickle))) => pickle.decode(self.py)?,
+            Some(Err(error)) => return Err(error.clone_ref(self.py)),
+            None => {
+                return Err(PyRuntimeError::new_err(format!(
+                    "the pool did not send function {id} to this worker"
+                )));
+            }
+        };
+        if self.is_named(&function) {
+            let named = Function::Named(function.clone());
+            self.functions.insert(id, Ok(named));
         }
+        Ok(function)
     }
 
-    fn execute(&self, call: Call) -> Ran<'py> {
+    /// Whether pickles of it say where it is, not what it is: a plain function, a class, a module's builtin.
+    fn is_named(&self, function: &Bound<'_, PyAny>) -> bool {
+        let of_module = |builtin: &Bound<'_, PyCFunction>| {
+            builtin
+                .getattr("__self__")
+                .is_ok_and(|owner| owner.is_none() || owner.is_instance_of::<PyModule>())
+        };
+        function.get_type().is(&self.function_type)
+            || function.is_instance_of::<PyType>()
+            || function.cast::<PyCFunction>().is_ok_and(of_module)
+    }
+
+    fn execute(&mut self, call: Call) -> Ran<'py> {
         let py = self.py;
         let (id, how) = (call.function, call.mode);
         // The function first: if it could not be unpickled, its arguments tell nothing.
@@ -57,7 +86,7 @@ impl<'py> Worker<'py> {
             return Ok((function.call(args, Some(&kwds))?, mode::ONE));
         };
         let value = match how {
-            mode::ONE => fast::call1(function, &argument)?,
+            mode::ONE => fast::call1(&function, &argument)?,
             mode::ARGS => function.call1(argument.cast_into::<PyTuple>()?)?,
             mode::CALL => {
                 let (args, kwds): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = argument.extract()?;
@@ -141,8 +170,8 @@ impl<'py> Worker<'py> {
 
 impl Execute for Worker<'_> {
     fn define(&mut self, id: u32, bytes: Received, buffers: Vec<Received>) {
-        let function = codec::decode(self.py, bytes, buffers);
-        self.functions.insert(id, function);
+        let kept = codec::Kept::new(self.py, bytes, buffers);
+        self.functions.insert(id, kept.map(Function::Fresh));
     }
 
     fn forget(&mut self, id: u32) {
@@ -195,6 +224,7 @@ fn serve(
         functions: HashMap::new(),
         map: py.import("builtins")?.getattr("map")?,
         starmap: py.import("itertools")?.getattr("starmap")?,
+        function_type: py.import("types")?.getattr("FunctionType")?,
         raised: None,
         generation: fork_state::generation(),
     };

@@ -192,6 +192,24 @@ pub enum Received {
     Missing(u64),
 }
 
+impl Received {
+    /// The same bytes in memory of their own, if there is memory for them.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let mut copy = Vec::new();
+        match self {
+            Self::Missing(len) => Self::Missing(*len),
+            bytes => match copy.try_reserve_exact(bytes.len()) {
+                Ok(()) => {
+                    copy.extend_from_slice(bytes);
+                    Self::Copied(copy)
+                }
+                Err(_) => Self::Missing(bytes.len() as u64),
+            },
+        }
+    }
+}
+
 impl Deref for Received {
     type Target = [u8];
 
