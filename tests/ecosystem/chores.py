@@ -69,6 +69,26 @@ def least_and_most(array: Any) -> tuple[int, int]:
     return int(array.min()), int(array.max())
 
 
+def tell_when_asked(connection: Any, arrays: list[Any]) -> None:
+    """Says what is in the arrays, then writes to them and says it again."""
+    assert connection.recv() == "look"
+    connection.send([least_and_most(array) for array in arrays])
+    assert connection.recv() == "write"
+    for array in arrays:
+        array[:] = 99
+    connection.send([least_and_most(array) for array in arrays])
+
+
+def fork_and_write(array: Any) -> tuple[int, int]:
+    """What is in the array after a forked child wrote to it."""
+    child = os.fork()
+    if child == 0:
+        array[:] = 99
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    return least_and_most(array)
+
+
 def wait_for(path: str) -> None:
     """Until there is such a file."""
     while not os.path.exists(path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,48 @@ def test_two_arguments_that_are_one_array_stay_one() -> None:
     assert first is second
 
 
+def test_forked_child_has_an_array_as_it_was_though_the_parent_writes_and_lets_go() -> None:
+    context = manyhands.get_context("fork")
+    ours, theirs = context.Pipe()
+    with context.Pool(1) as pool:
+        array = pool.apply(chores.make_array, (MIB,))
+        beside = pool.apply(chores.make_array, (MIB,))
+        child = context.Process(target=chores.tell_when_asked, args=(theirs, [array, beside]))
+        child.start()
+        array[:] = 5
+        del beside
+        for _ in range(4):  # where the memory was used again, this would be in it
+            assert pool.apply(chores.double_in_place, (numpy.full(MIB, 8, numpy.uint8),))[0] == 16
+        ours.send("look")
+        assert ours.recv() == [(1, 1), (1, 1)]
+        ours.send("write")
+        assert ours.recv() == [(99, 99), (99, 99)]
+        assert chores.least_and_most(array) == (5, 5)
+        child.join()
+        assert child.exitcode == 0
+
+
+def test_child_that_a_task_forks_has_the_arguments_as_they_were() -> None:
+    array = numpy.ones(MIB, numpy.uint8)
+    with manyhands.get_context("fork").Pool(1) as pool:
+        assert pool.apply(chores.fork_and_write, (array,)) == (1, 1)
+
+
+@pytest.mark.timeout(120)
+def test_forks_cost_a_bounded_amount_of_memory() -> None:
+    context = manyhands.get_context("fork")
+    with context.Pool(1) as pool:
+        before = shared_here()
+        for _ in range(30):
+            array = pool.apply(chores.make_array, (8 * MIB,))
+            child = context.Process(target=chores.least_and_most, args=(array,))
+            child.start()
+            child.join()
+            assert chores.least_and_most(array) == (1, 1)
+            del array
+        assert shared_here() - before < 80 * MIB  # of 240
+
+
 def refilled(frames: int) -> Iterator[Any]:
     """One buffer, filled anew for each item, as a camera's driver does."""
     frame = numpy.empty(BIG, dtype=numpy.uint8)
@@ -167,6 +211,16 @@ def test_each_task_has_what_a_buffer_held_though_the_worker_before_it_died(tmp_p
         with pytest.raises(manyhands.WorkerDied):
             deadly.get()
         assert [result.get() for result in later] == [(0, 0), (1, 1), (2, 2)]
+
+
+def shared_here() -> int:
+    """Bytes of the shared memory of which this process has descriptors."""
+    total = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if "memfd:manyhands-results" in os.readlink(f"/proc/self/fd/{name}"):
+                total += os.stat(f"/proc/self/fd/{name}").st_blocks * 512
+    return total
 
 
 def resident_here() -> int:

@@ -5,7 +5,8 @@
 //! (a clear error) nor on drop.
 //!
 //! Always: the generation grows in a forked child, and the parent's descriptors registered here are closed
-//! there, before any code after the `fork` runs: both are done by handlers of `pthread_atfork`, so it holds
+//! there, before any code after the `fork` runs; memory registered here is made private before the child is
+//! there, so that neither process sees what the other one writes. Handlers of `pthread_atfork` do so, so it holds
 //! for whoever forks, Python, Rust or a C library. The registry's lock is held across the fork, so that no
 //! child begins with a lock that nobody will release; no code of others runs meanwhile (as it would between
 //! hooks of `os.register_at_fork`), so none can wait for that lock in vain.
@@ -75,15 +76,65 @@ fn hook() {
     HOOKED.store(true, Release); // pairs with the load in `hooked`
 }
 
-/// Descriptors to be closed in a forked child, by the key of their registration.
+/// Descriptors to be closed in a forked child, and memory to be parted from the file behind it before a
+/// fork, by the key of their registration.
 struct Registry {
     next: u64,
     fds: BTreeMap<u64, RawFd>,
+    spans: BTreeMap<u64, Span>,
+}
+
+/// Whole pages of a shared mapping of `fd`, which begin at `at` of both; perhaps none.
+pub(crate) struct Span {
+    pub(crate) base: usize,
+    pub(crate) at: usize,
+    pub(crate) len: usize,
+    pub(crate) fd: RawFd,
+}
+
+impl Registry {
+    /// Makes all registered memory private, which is then registered no more.
+    fn part(&mut self) {
+        for Span { base, at, len, fd } in std::mem::take(&mut self.spans).into_values() {
+            if len == 0 {
+                continue;
+            }
+            // Where the kernel refuses, parent and child go on seeing each other's writes.
+            // SAFETY: the span lies within a mapping of `fd` that lives as long as its registration, and
+            // the same pages of the same file come to lie there: whoever reads or writes them sees the
+            // same bytes. In one step, so that no thread finds nothing there meanwhile.
+            unsafe {
+                let place = (base + at) as *mut libc::c_void;
+                let rights = libc::PROT_READ | libc::PROT_WRITE;
+                let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+                if libc::mmap(place, len, rights, flags, fd, at as libc::off_t) == place {
+                    libc::madvise(place, len, libc::MADV_DONTDUMP);
+                }
+            }
+        }
+    }
+}
+
+/// Has `span` made private before this process next forks. Its mapping and its descriptor stay as long as
+/// it is registered.
+pub(crate) fn part_at_fork(span: Span) -> u64 {
+    hooked();
+    let mut registry = registry();
+    let key = registry.next;
+    registry.next += 1;
+    registry.spans.insert(key, span);
+    key
+}
+
+/// Ends such a registration. `false`: there was a fork since.
+pub(crate) fn stay_whole(key: u64) -> bool {
+    registry().spans.remove(&key).is_some()
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     next: 0,
     fds: BTreeMap::new(),
+    spans: BTreeMap::new(),
 });
 
 fn registry() -> MutexGuard<'static, Registry> {
@@ -104,13 +155,14 @@ thread_local! {
 extern "C" fn at_fork() {
     FORKS.fetch_add(1, Relaxed);
     // A thread on its way out may have no thread-locals left; it then forks without the lock.
-    let _ = HELD.try_with(|held| {
+    let held = HELD.try_with(|held| {
         let mut held = held.borrow_mut();
         held.depth += 1;
-        if held.guard.is_none() {
-            held.guard = Some(registry());
-        }
+        held.guard.get_or_insert_with(registry).part();
     });
+    if held.is_err() {
+        registry().part();
+    }
 }
 
 /// Runs also when the fork failed.

@@ -10,6 +10,7 @@ use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::error;
 use crate::fd::{AsFd, AsRawFd, BorrowedFd, MORE_FDS, OwnedFd};
-use crate::fork_state;
+use crate::fork_state::{self, ParentFd};
 
 /// What keeps a mapping from faulting: nobody can cut the file short, and nobody can take that away.
 const SEALS: SealFlags = SealFlags::SHRINK
@@ -160,6 +161,31 @@ enum InChild {
     Mapped,
 }
 
+/// Memory that a user's object lies in, until it is dropped: if the process forks meanwhile, both
+/// processes have it as it was then, and go on with it on their own, as with any memory that a program has.
+#[derive(Debug)]
+pub struct Parting {
+    key: u64,
+    mapping: Arc<Mapping>,
+}
+
+impl Parting {
+    /// Ends it. `false`: the process forked, so that a child may look at the file's bytes for as long as it
+    /// lives: nobody must change them any more.
+    pub fn end(self) -> bool {
+        fork_state::stay_whole(self.key)
+    }
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        // In a forked child there is no such registration, and another one may have the same number.
+        if self.mapping.generation == fork_state::generation() {
+            fork_state::stay_whole(self.key);
+        }
+    }
+}
+
 /// A memfd's whole length in this process's address space.
 ///
 /// Valid at [`base`](Mapping::base) for [`len`](Mapping::len) bytes until it is dropped.
@@ -169,6 +195,8 @@ pub struct Mapping {
     len: usize,
     in_child: InChild,
     generation: u64,
+    /// The file, where parts of it are to be mapped anew.
+    file: Option<ParentFd>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread; the value gives out an address and no access.
@@ -189,6 +217,42 @@ impl Mapping {
     pub fn shared_with_children(memfd: &Memfd) -> io::Result<Mapping> {
         let rights = ProtFlags::READ | ProtFlags::WRITE;
         Mapping::map(memfd, rights, MapFlags::SHARED, InChild::Mapped)
+    }
+
+    /// Readable, writable, shared with other processes, and parted by a fork: see [`Mapping::part`].
+    pub fn parted_by_fork(memfd: &Memfd) -> io::Result<Mapping> {
+        let mut mapping = Mapping::shared_with_children(memfd)?;
+        let file = memfd.try_clone()?;
+        mapping.file = Some(ParentFd::new(file.into()));
+        Ok(mapping)
+    }
+
+    /// Has a user's object lie in the `len` bytes at `at` until what is returned is dropped. They must be whole
+    /// pages that hold nothing else, and nobody else must write to them until then; of what is no
+    /// whole pages, only the fork itself is noticed.
+    ///
+    /// # Panics
+    /// If they are not within the mapping.
+    pub fn part(self: &Arc<Mapping>, at: usize, len: usize) -> Parting {
+        assert!(
+            at <= self.len && len <= self.len - at,
+            "cannot part {len} bytes at {at} of a mapping of {}",
+            self.len
+        );
+        // SAFETY: asks for a constant of the system.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let whole = at.is_multiple_of(page) && len.is_multiple_of(page);
+        let fd = self.file.as_ref().and_then(|file| file.get().ok());
+        let span = fork_state::Span {
+            base: self.base.as_ptr().addr(),
+            at,
+            len: if whole && fd.is_some() { len } else { 0 },
+            fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
+        };
+        Parting {
+            key: fork_state::part_at_fork(span),
+            mapping: self.clone(),
+        }
     }
 
     /// Readable only; others' writes are seen. A forked child keeps it.
@@ -225,6 +289,7 @@ impl Mapping {
             len,
             in_child,
             generation: fork_state::generation(),
+            file: None,
         };
         if in_child == InChild::Unmapped {
             mapping.advise(Advice::LinuxDontFork).map_err(failed)?;

@@ -88,6 +88,11 @@ impl Region {
         true
     }
 
+    /// No fork in a model.
+    pub(crate) fn part(&self, _at: usize, _len: usize) -> Option<manyhands_os::memory::Parting> {
+        None
+    }
+
     pub(crate) fn u64_at(&self, at: usize) -> &AtomicU64 {
         &self.words[&at]
     }

@@ -29,7 +29,7 @@ mod real {
     };
     use core::ptr::NonNull;
     use manyhands_os::fork_state;
-    use manyhands_os::memory::Mapping;
+    use manyhands_os::memory::{Mapping, Parting};
     use std::sync::Arc;
 
     /// A mapping, and the process generation that may touch it.
@@ -38,7 +38,7 @@ mod real {
         len: usize,
         /// Mappings are not inherited by forked children: there, memory is gone.
         generation: u64,
-        _mapping: Arc<Mapping>,
+        mapping: Arc<Mapping>,
     }
 
     // SAFETY: the memory belongs to no thread; who touches it when is the rule of turns.
@@ -57,7 +57,7 @@ mod real {
                 base,
                 len: mapping.len(),
                 generation: fork_state::generation(),
-                _mapping: mapping,
+                mapping,
             })
         }
 
@@ -68,6 +68,11 @@ mod real {
         /// False in a child forked since: it has no such mapping.
         pub(crate) fn is_mapped_here(&self) -> bool {
             self.generation == fork_state::generation()
+        }
+
+        /// Has a fork part these pages; see [`Mapping::part`].
+        pub(crate) fn part(&self, at: usize, len: usize) -> Option<Parting> {
+            Some(self.mapping.part(at, len))
         }
 
         /// The address of `len` bytes at `at`.

@@ -1,19 +1,23 @@
 //! The borrower: opens what was lent, and gives it back.
 //! Always: a descriptor is checked against the arena's bounds and the slot's word before a byte
-//! is touched; a block is released once, by the process that opened it.
+//! is touched; a block is released once, by the process that opened it, or never, if that forked meanwhile.
 //! Not here: allocation (`lend`).
 
-use super::{Descriptor, Plan, UNIT, state, turn_and_index, word};
+use super::{BIG, Descriptor, PAGE, Plan, UNIT, WORN, state, turn_and_index, word};
 use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::error::Malformed;
 use crate::region::Region;
 use core::ops::Deref;
+use manyhands_os::memory::Parting;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// The borrowing side of an arena.
 pub struct Borrower {
     region: Arc<Region>,
     plan: Plan,
+    /// Bytes of blocks that did not go back, because a forked child may look at them.
+    lost: Arc<AtomicU64>,
 }
 
 impl Borrower {
@@ -25,7 +29,17 @@ impl Borrower {
 
     pub(crate) fn over(region: Arc<Region>) -> Borrower {
         let plan = Plan::of(region.len());
-        Borrower { region, plan }
+        Borrower {
+            region,
+            plan,
+            lost: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// Whether forks have cost so much of the arena's memory that blocks are better copied and given back at
+    /// once.
+    pub fn is_worn(&self) -> bool {
+        self.lost.load(Relaxed) > WORN // a hint, which orders nothing
     }
 
     /// Opens a block.
@@ -69,11 +83,23 @@ impl Borrower {
                 expected: lent,
             })?;
         let (offset, len) = (offset as usize, len as usize); // both within the mapping
+        let whole = offset.is_multiple_of(PAGE as usize) && len >= BIG as usize;
+        let rest = self.region.len() - offset;
+        let parting = match whole {
+            // The lender has nothing else in the block's last page.
+            true => self
+                .region
+                .part(offset, rest.min(len.next_multiple_of(PAGE as usize))),
+            // No object of a user lies there: it is enough to know of forks.
+            false => self.region.part(offset, 0),
+        };
         Ok(Block {
             region: self.region.clone(),
             offset,
             len,
             slot,
+            parting,
+            lost: self.lost.clone(),
         })
     }
 }
@@ -87,6 +113,8 @@ pub struct Block {
     offset: usize,
     len: usize,
     slot: u32,
+    parting: Option<Parting>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Block {
@@ -117,6 +145,10 @@ impl Drop for Block {
     fn drop(&mut self) {
         // A forked child inherits the object but not the memory: nothing to give back.
         if self.region.is_mapped_here() {
+            if !self.parting.take().is_none_or(Parting::end) {
+                self.lost.fetch_add(self.len as u64, Relaxed);
+                return;
+            }
             let (turn, index) = turn_and_index(self.slot);
             let (open, released) = (word(turn, state::OPEN), word(turn, state::RELEASED));
             // pairs with the load in `Lender::sweep`: we are done with the bytes. An exchange, not

@@ -16,8 +16,9 @@
 //! ```
 //!
 //! Always: a block is opened at most once for each time it was lent, and no byte is in two blocks
-//! at once, whatever the borrower does; blocks are aligned to 64 bytes, those of 1 MiB and more to
-//! a page; a released block is lent again before memory is touched that never was (a page's first
+//! at once, whatever the borrower does; blocks are aligned to 64 bytes, those of 128 KiB and more have
+//! pages of their own; a block that was open when the borrower's process forked is never lent again, as the
+//! child may look at it for ever; a released block is lent again before memory is touched that never was (a page's first
 //! touch costs ten times its copy).
 //! Never: two lenders, ever, in one piece of memory. A new worker gets new memory, since the
 //! receivers of the dead one's results may still look at them.
@@ -80,10 +81,12 @@ mod state {
 
 /// Blocks begin at multiples of this.
 const UNIT: u64 = 64;
-/// Big blocks begin at multiples of this.
+/// Big blocks are whole ones of these.
 const PAGE: u64 = 4096;
-/// From here on a block is big.
-const BIG: u64 = 1 << 20;
+/// From here on a block is big: those that a user's objects lie in are.
+const BIG: u64 = 128 << 10;
+/// Bytes that are never lent again beyond which a borrower is worn.
+const WORN: u64 = 32 << 20;
 
 /// How an arena of a certain length is laid out. Both sides compute it, so that nothing needs to
 /// be read from the other.

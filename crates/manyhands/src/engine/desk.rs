@@ -115,12 +115,9 @@ impl Desk {
             parent_bell,
         } = fds;
         let map = |fd| io::Result::Ok(Arc::new(Mapping::shared(&Memfd::from_fd(fd)?)?));
-        // Arrays of the user will lie there, and a child that a task forks may look at them.
-        let map_lasting = |fd| {
-            io::Result::Ok(Arc::new(Mapping::shared_with_children(&Memfd::from_fd(
-                fd,
-            )?)?))
-        };
+        // Arrays of the user will lie there, and a child that a task forks has them too.
+        let map_lasting =
+            |fd| io::Result::Ok(Arc::new(Mapping::parted_by_fork(&Memfd::from_fd(fd)?)?));
         let garbled = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let mailbox = mailbox::attach(map(mailbox)?)
             .map_err(|why| garbled(format!("the mailbox of this worker: {why}")))?;

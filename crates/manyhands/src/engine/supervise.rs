@@ -314,8 +314,8 @@ impl Crew {
         let lender = Mapping::shared(&arguments)
             .ok()
             .map(|memory| Lender::new(Arc::new(memory)));
-        // Arrays of the user will lie there, and a child that the user forks may look at them.
-        let borrower = Mapping::shared_with_children(&results)
+        // Arrays of the user will lie there, and a child that the user forks has them too.
+        let borrower = Mapping::parted_by_fork(&results)
             .ok()
             .map(|memory| Borrower::new(Arc::new(memory)));
         let seat = Seat {

@@ -325,9 +325,11 @@ impl Assembly {
         let mut blocks = Vec::with_capacity(count);
         let (entries, _) = table.as_chunks::<{ Descriptor::LEN }>();
         for entry in entries {
-            blocks.push(Received::Lent(
-                borrower.open(Descriptor::from_bytes(*entry))?,
-            ));
+            let block = Received::Lent(borrower.open(Descriptor::from_bytes(*entry))?);
+            blocks.push(match borrower.is_worn().then(|| block.copied()) {
+                Some(copy @ Received::Copied(_)) => copy,
+                _ => block,
+            });
         }
         let bytes = if flags & BYTES_IN_BLOCK != 0 {
             blocks.remove(0)
