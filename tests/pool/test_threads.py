@@ -172,3 +172,38 @@ def test_a_child_of_os_fork_exits_quietly_beside_a_pool_in_use(tmp_path: Path) -
             pool.join()
     """
     assert printed(tmp_path, source) == [str(sum(range(2000)))]
+
+
+def test_a_child_of_os_fork_may_close_and_join_a_pool_in_use(tmp_path: Path) -> None:
+    source = """
+        import os, sys, threading, warnings
+        import manyhands
+
+        def use():
+            while not stop.is_set():
+                pool.map(abs, range(2000), chunksize=1)
+
+        if __name__ == "__main__":
+            warnings.simplefilter("ignore")  # of 3.12 on, about forks beside threads
+            stop = threading.Event()
+            with manyhands.get_context("fork").Pool(2) as pool:
+                threads = [threading.Thread(target=use) for _ in range(2)]
+                for thread in threads:
+                    thread.start()
+                for _ in range(300):
+                    child = os.fork()
+                    if child == 0:
+                        pool.close()
+                        try:
+                            pool.join()
+                        except AssertionError:
+                            os._exit(7)  # the workers are no children of this process
+                        os._exit(8)
+                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+                stop.set()
+                for thread in threads:
+                    thread.join()
+            pool.join()
+            print("done")
+    """
+    assert printed(tmp_path, source) == ["done"]

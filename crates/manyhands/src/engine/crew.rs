@@ -165,6 +165,7 @@ impl Crew {
         })
     }
 
+    /// The floor, of a pool that is ours: in a forked child a thread that is not there may hold the lock.
     pub(super) fn floor(&self) -> MutexGuard<'_, Floor> {
         // Bookkeeping does not panic half-way; if it ever did, a stuck pool would be worse.
         self.floor.lock().unwrap_or_else(PoisonError::into_inner)
@@ -303,6 +304,9 @@ impl Crew {
         deadline: Option<Instant>,
         pulse: Option<Duration>,
     ) -> Waited {
+        if !self.is_ours() {
+            return Waited::Forked;
+        }
         self.joining.store(true, Ordering::Release);
         self.resume();
         let began = Instant::now();

@@ -16,7 +16,7 @@ use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_shm::arena::{Borrower, Lender};
 use manyhands_shm::mailbox::{self, Shape};
 
-use super::crew::Crew;
+use super::crew::{Crew, Refused};
 use super::floor::{Floor, Phase, Settled, settle};
 use super::launch::{Seat, SeatFds};
 use super::task::{Abandoned, Death, Outcome};
@@ -205,6 +205,9 @@ impl Crew {
 
     /// Claims the right to start one worker, if one is missing; gives its number.
     pub(super) fn claim_vacancy(&self) -> Option<u64> {
+        if !self.is_ours() {
+            return None;
+        }
         let mut floor = self.floor();
         if !floor.is_short() {
             return None;
@@ -234,6 +237,9 @@ impl Crew {
 
     /// Takes in the worker that was started for `offer`.
     pub fn enroll(&self, offer: Offer, child: Arc<Child>) -> io::Result<()> {
+        if !self.is_ours() {
+            return Err(io::Error::other(Refused::Forked));
+        }
         let worker = Worker::new(
             offer.number,
             child,
@@ -273,6 +279,9 @@ impl Crew {
 
     /// Tries again after a pause, longer each time, or gives the pool up if nothing helps.
     fn launch_failed(&self, error: &io::Error) {
+        if !self.is_ours() {
+            return;
+        }
         let mut floor = self.floor();
         floor.launching -= 1;
         floor.failed_launches += 1;

@@ -53,6 +53,10 @@ impl Crew {
                 break Waited::Reached;
             }
             let busy = self.turn();
+            if !self.is_ours() {
+                // Code of the user forked during the turn, and this is the child.
+                return Waited::Forked;
+            }
             let now = Instant::now();
             if goal() {
                 break Waited::Reached;
@@ -170,6 +174,9 @@ impl Crew {
 
     /// Makes whoever sleeps look again.
     pub(super) fn look_again(&self) {
+        if !self.is_ours() {
+            return;
+        }
         let _ = self.parent_bell.ring();
         self.attend();
     }
@@ -224,8 +231,10 @@ impl Crew {
 
     /// Makes threads that wait look again, after a job was settled from outside a turn.
     pub fn call_followers(&self) {
-        self.call_parked();
-        self.call_sleeper();
+        if self.is_ours() {
+            self.call_parked();
+            self.call_sleeper();
+        }
     }
 
     fn call_parked(&self) {
@@ -261,6 +270,9 @@ impl Crew {
             !at_once || self.hand_out(&mut drawn, need)
         });
         self.hand_out(&mut drawn, need);
+        if !self.is_ours() {
+            return; // the input forked, and this is the child
+        }
         let mut floor = self.floor();
         floor.drawing -= 1;
         match more {
@@ -283,7 +295,7 @@ impl Crew {
 
     /// Hands out tasks that were drawn. `false`: the workers have no room for more.
     fn hand_out(&self, drawn: &mut Vec<Task>, need: Need) -> bool {
-        if drawn.is_empty() {
+        if drawn.is_empty() || !self.is_ours() {
             return true;
         }
         let mut floor = self.floor();
