@@ -37,6 +37,14 @@ def test_workers_are_replaced_after_max_tasks(context: Any) -> None:
     assert len(set(pids)) >= 10
 
 
+def test_close_alone_lets_idle_workers_go(context: Any) -> None:
+    pool = context.Pool(2)
+    assert pool.map(work.square, range(4)) == [0, 1, 4, 9]
+    pool.close()
+    until(lambda: all(worker.exitcode == 0 for worker in pool._pool))
+    pool.join()
+
+
 def test_close_lets_everything_accepted_finish(context: Any) -> None:
     pool = context.Pool(2)
     results = [pool.apply_async(work.square, (x,)) for x in range(500)]

@@ -269,6 +269,9 @@ impl Crew {
         if matches!(floor.phase, Phase::Open) {
             floor.phase = Phase::Closing;
         }
+        // Perhaps nobody waits, and takes the turn that would tell the workers.
+        self.dismiss(&mut floor);
+        floor.publish();
         drop(floor);
         self.look_again();
     }
