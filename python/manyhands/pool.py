@@ -90,6 +90,38 @@ class _Staff:
             self.processes.remove(process)
 
 
+class _Tender:
+    """The thread that does what a pool needs while nobody waits for a result, once there is one.
+
+    Like `_Staff` it holds no reference to the pool.
+    """
+
+    def __init__(self, crew: Any) -> None:
+        self._crew = crew
+        # A signal handler that runs during a start may use the pool: it starts a second thread, which does no harm.
+        self._lock = threading.RLock()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        # In a forked child the lock may be held by a thread that is not there.
+        if self._threads or not self._crew.is_ours():
+            return
+        with self._lock:
+            if not self._threads:
+                thread = threading.Thread(target=self._crew.tend, name="manyhands-tender", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End the thread, unless it is this one, which is about to end."""
+        self._crew.stop_tending()
+        while self._threads:
+            thread = self._threads.pop()
+            if thread is not threading.current_thread():
+                thread.join()
+
+
 class Pool:
     """A pool of worker processes that run calls.
 
@@ -147,7 +179,7 @@ class Pool:
             from ._parcels import ParcelCrew
 
             self._crew = ParcelCrew(self._crew, reducers)
-        self._tender: list[threading.Thread] = []
+        self._tender = _Tender(self._crew)
         try:
             # Not a subclass's: torch's overrides it in terms of queues that there are none of here.
             Pool._repopulate_pool(self)
@@ -206,10 +238,7 @@ class Pool:
     def _tended(self) -> _engine.Crew:
         """The engine, with a thread that steps in while nobody waits for a result."""
         self._check_running()
-        if not self._tender and self._crew.is_ours():
-            thread = threading.Thread(target=self._crew.tend, name="manyhands-tender", daemon=True)
-            self._tender.append(thread)
-            thread.start()
+        self._tender.start()
         crew: _engine.Crew = self._crew
         return crew
 
@@ -369,17 +398,17 @@ class Pool:
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
         self._crew.join(_GRACE)
-        _stop_tending(self._crew, self._tender)
+        self._tender.stop()
         for process in self._staff.processes:
             process.join()
 
     @staticmethod
-    def _terminate_pool(crew: _engine.Crew, staff: _Staff, tender: list[threading.Thread]) -> None:
+    def _terminate_pool(crew: _engine.Crew, staff: _Staff, tender: _Tender) -> None:
         if not crew.is_ours():
             return
         crew.terminate()
         crew.join(_GRACE)
-        _stop_tending(crew, tender)
+        tender.stop()
         for process in staff.processes:
             process.join()
 
@@ -395,14 +424,6 @@ def _dismiss(staff: _Staff) -> None:
         process.terminate()
     for process in staff.processes:
         process.join()
-
-
-def _stop_tending(crew: _engine.Crew, tender: list[threading.Thread]) -> None:
-    crew.stop_tending()
-    for thread in tender:
-        if thread is not threading.current_thread():
-            thread.join()
-    tender.clear()
 
 
 def _len(iterable: Iterable[Any]) -> int | None:

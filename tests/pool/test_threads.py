@@ -174,6 +174,55 @@ def test_a_child_of_os_fork_exits_quietly_beside_a_pool_in_use(tmp_path: Path) -
     assert printed(tmp_path, source) == [str(sum(range(2000)))]
 
 
+def test_threads_that_first_use_a_pool_at_once_have_one_tender(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = threading.Thread.__init__
+
+    def make_slowly(thread: threading.Thread, *args: Any, **options: Any) -> None:
+        if options.get("name") == "manyhands-tender":
+            time.sleep(0.3)  # whoever would make a second one has the time to
+        make(thread, *args, **options)
+
+    monkeypatch.setattr(threading.Thread, "__init__", make_slowly)
+    pool = context.Pool(1)
+    begun = threading.Barrier(4)
+
+    def use() -> None:
+        begun.wait()
+        assert pool.apply_async(work.square, (3,)).get() == 9
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [thread.name for thread in threading.enumerate()].count("manyhands-tender") == 1
+    pool.close()
+    pool.join()
+
+
+def test_a_thread_that_cannot_be_started_leaves_the_pool_usable(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = context.Pool(1)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            pool.apply_async(work.square, (1,))
+    called = threading.Event()
+    pool.apply_async(work.square, (2,), callback=lambda _: called.set())
+    assert called.wait(30)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            pool.imap(work.square, (x for x in range(3)))
+    assert pool.imap(work.square, (x for x in range(3))).next(timeout=30) == 0
+    pool.terminate()
+    pool.join()
+
+
 def test_a_child_of_os_fork_may_close_and_join_a_pool_in_use(tmp_path: Path) -> None:
     source = """
         import os, sys, threading, warnings

@@ -4,7 +4,7 @@
 //! pool meanwhile; nothing of the engine is locked while Python runs.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use manyhands::engine::{
@@ -71,8 +71,8 @@ struct PyCrew {
     crew: Arc<Crew>,
     kept: Mutex<Vec<(Py<PyAny>, Arc<Function>)>>,
     function_type: Py<PyAny>,
-    /// The thread that draws input, once there is some that needs it.
-    feeder: Mutex<Option<Py<PyAny>>>,
+    /// Threads that draw input, once there is some that needs it: one, unless several were started at once.
+    feeders: Mutex<Vec<Py<PyAny>>>,
 }
 
 /// What the feeding thread runs.
@@ -259,6 +259,9 @@ impl PyCrew {
 
     /// Starts the thread that draws input which may wait for something, unless it runs.
     fn start_feeder(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.feeders().is_empty() {
+            return Ok(());
+        }
         let feeder = Bound::new(py, Feeder(Arc::clone(&self.crew)))?;
         let options = PyDict::new(py);
         options.set_item("target", feeder)?;
@@ -268,13 +271,14 @@ impl PyCrew {
             .import("threading")?
             .getattr("Thread")?
             .call((), Some(&options))?;
-        let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
-        if feeder.is_some() {
-            return Ok(());
-        }
-        *feeder = Some(thread.clone().unbind());
-        drop(feeder);
-        thread.call_method0("start").map(|_| ())
+        // Starting gives the interpreter up, so no lock is held; and only a thread that runs is kept.
+        thread.call_method0("start")?;
+        self.feeders().push(thread.unbind());
+        Ok(())
+    }
+
+    fn feeders(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
+        self.feeders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -299,7 +303,7 @@ impl PyCrew {
             crew: Arc::new(crew),
             kept: Mutex::default(),
             function_type,
-            feeder: Mutex::new(None),
+            feeders: Mutex::default(),
         })
     }
 
@@ -459,12 +463,8 @@ impl PyCrew {
     /// Ends `tend`, and the thread that draws input; one whose input waits for something is left to it.
     fn stop_tending(&self, py: Python<'_>) -> PyResult<()> {
         self.crew.stop_tending();
-        let feeder = self
-            .feeder
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = feeder {
+        let feeders = std::mem::take(&mut *self.feeders());
+        for thread in feeders {
             let thread = thread.bind(py);
             let current = py.import("threading")?.call_method0("current_thread")?;
             if !thread.is(&current) && !self.crew.is_drawing() {

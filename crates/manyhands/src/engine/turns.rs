@@ -476,6 +476,10 @@ impl Crew {
         let _ = self.tender.wait(&mut ready, limit);
         if ready.contains(&TENDER) {
             let _ = self.tender_bell.drain();
+            if self.over.load(Ordering::Acquire) {
+                // The last ring is for every thread that dozes here, should there be several.
+                let _ = self.tender_bell.ring();
+            }
         }
         if ready.contains(&DEATHS) {
             self.floor().deaths_seen_ns = 0;
