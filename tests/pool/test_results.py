@@ -6,6 +6,7 @@ import array
 import functools
 import itertools
 import pickle
+import sys
 import threading
 from typing import Any
 
@@ -199,6 +200,57 @@ def test_a_failing_callback_is_reported_and_harms_nothing(pool: Any, monkeypatch
     assert pool.apply_async(work.square, (2,), callback=work.fail).get() == 4
     assert [str(error) for error in reported] == ["no 4"]
     assert pool.apply(work.square, (2,)) == 4
+
+
+def test_a_callback_holds_up_no_other_wait(pool: Any) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def waits(_: object) -> None:
+        begun.set()
+        gate.wait()
+
+    held = pool.apply_async(work.square, (2,), callback=waits)
+    try:
+        # This wait collects the answer; the callback must not run in it, for it would never end.
+        with pytest.raises(manyhands.TimeoutError):
+            pool.apply_async(work.wait_for, ("/nowhere",)).get(timeout=1)
+        assert begun.wait(30)
+        assert pool.apply_async(work.square, (3,)).get() == 9
+        assert pool.map(work.square, range(20)) == [x * x for x in range(20)]
+        with pytest.raises(manyhands.TimeoutError):
+            held.get(timeout=0.05)
+    finally:
+        gate.set()
+    assert held.get() == 4
+
+
+def test_a_callback_may_wait_for_a_call_with_a_callback(pool: Any) -> None:
+    seen: list[int] = []
+
+    def again(_: object) -> None:
+        seen.append(pool.apply_async(work.square, (3,), callback=seen.append).get())
+
+    pool.apply_async(work.square, (2,), callback=again).get()
+    assert seen == [9, 9]
+
+
+def test_callbacks_of_a_terminated_pool_are_called(context: Any) -> None:
+    seen: list[BaseException] = []
+    pool = context.Pool(1)
+    results = [pool.apply_async(work.wait_for, ("/nowhere",), error_callback=seen.append) for _ in range(5)]
+    pool.terminate()
+    pool.join()
+    assert len(seen) == 5
+    assert all(result.ready() for result in results)
+
+
+def test_a_callback_that_exits_is_reported_and_harms_nothing(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda hooked: reported.append(hooked.exc_value))
+    left = pool.apply_async(work.square, (2,), callback=sys.exit)
+    assert pool.map(work.square, range(20)) == [x * x for x in range(20)]
+    assert left.get() == 4
+    assert [(type(error), error.code) for error in reported] == [(SystemExit, 4)]
 
 
 def test_twenty_threads_share_a_pool(pool: Any) -> None:

@@ -200,9 +200,7 @@ def test_threads_that_first_use_a_pool_at_once_have_one_tender(context: Any, mon
     pool.join()
 
 
-def test_a_thread_that_cannot_be_started_leaves_the_pool_usable(
-    context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_cannot_be_started_leaves_the_pool_usable(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

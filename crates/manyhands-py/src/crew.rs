@@ -166,7 +166,7 @@ impl PyCrew {
         let (function, mode, payload) = match encoded() {
             Ok(encoded) => encoded,
             Err(error) => {
-                tell(job, job.fail(py, 0, error), None);
+                tell(job, job.fail(py, 0, error), Some(&*self.crew));
                 return Ok(());
             }
         };
@@ -218,7 +218,7 @@ impl PyCrew {
             (Ok(published), Ok(iterator)) => (published, iterator),
             (Err(error), _) | (_, Err(error)) => {
                 let _ = job.expect(1);
-                tell(&job, job.fail(py, 0, error), None);
+                tell(&job, job.fail(py, 0, error), Some(&*self.crew));
                 return Ok(handle);
             }
         };

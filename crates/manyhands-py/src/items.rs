@@ -152,9 +152,15 @@ fn islice(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(islice.bind(py))
 }
 
-pub(crate) fn tell(job: &PyJob, news: News, crew: Option<&Crew>) {
+pub(crate) fn tell(job: &Arc<PyJob>, news: News, crew: Option<&Crew>) {
     if news == News::Finish {
-        engine::Job::finish(job);
+        match crew {
+            Some(crew) => {
+                let job: Arc<dyn engine::Job> = job.clone();
+                crew.finish(vec![job]);
+            }
+            None => engine::Job::finish(&**job),
+        }
     }
     if let Some(crew) = crew.filter(|_| news != News::None) {
         crew.call_followers();

@@ -442,10 +442,9 @@ impl Job for PyJob {
                     error_callback.map(|callback| fast::call1(callback.bind(py), error.bind(py)))
                 }
             };
-            if let Some(Err(error)) = called
-                && !crate::stray::keep(py, &error)
-            {
-                // There is nobody to raise it to; losing it silently would be worse.
+            if let Some(Err(error)) = called {
+                // There is nobody to raise it to, not even if it is one that ends programs;
+                // losing it silently would be worse.
                 error.write_unraisable(py, None);
             }
         });

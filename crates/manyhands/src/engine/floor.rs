@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::dispatch;
@@ -47,6 +48,10 @@ pub(super) struct Floor {
     pub(super) feeders: Vec<Arc<Parker>>,
     /// Threads that wait while another one collects.
     pub(super) followers: Vec<Arc<Parker>>,
+    /// Jobs whose callbacks are to be run, by the tending thread.
+    pub(super) unfinished: VecDeque<Arc<dyn Job>>,
+    /// Threads in [`Crew::tend`](super::Crew::tend).
+    pub(super) tenders: Vec<ThreadId>,
     /// Workers that ended before they were ready, since the last one that became so.
     pub(super) early_deaths: usize,
     /// What the last of them said.
@@ -81,6 +86,8 @@ impl Floor {
             armed: false,
             feeders: Vec::new(),
             followers: Vec::new(),
+            unfinished: VecDeque::new(),
+            tenders: Vec::new(),
             early_deaths: 0,
             last_words: None,
             failed_launches: 0,

@@ -301,8 +301,9 @@ pub trait Job: Send + Sync {
     /// with no lock of the engine held; must not block and must not call user code.
     fn settle(&self, index: u64, outcome: Outcome) -> News;
 
-    /// The work that `settle` asked for by [`News::Finish`]: callbacks of the user.
-    /// Called with no lock and no role of the engine held, so it may use the pool.
+    /// The work that `settle` asked for by [`News::Finish`]: callbacks of the user. Called by the
+    /// thread in [`Crew::tend`](super::Crew::tend), which has to be there for such jobs, with no lock
+    /// and no role of the engine held, so it may use the pool.
     fn finish(&self) {}
 }
 

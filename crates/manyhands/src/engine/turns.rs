@@ -184,7 +184,7 @@ impl Crew {
     /// One round: hears the workers, settles, hands out. `true`: something was done.
     pub(super) fn turn(&self) -> bool {
         let mut settled = Vec::new();
-        let (source, room, litter, others, mut busy);
+        let (source, room, litter, others, owed, mut busy);
         {
             let mut floor = self.floor();
             busy = self.hear(&mut floor, &mut settled);
@@ -201,6 +201,7 @@ impl Crew {
             others = room > 0 && source.is_none() && !floor.sources.is_empty();
             self.dismiss(&mut floor);
             floor.publish();
+            owed = !floor.unfinished.is_empty();
             litter = floor.litter();
         }
         drop(litter);
@@ -219,6 +220,9 @@ impl Crew {
             self.call_sleeper();
         }
         self.finish(told.finished);
+        if owed {
+            busy |= self.run_callbacks();
+        }
         if let Some(source) = source {
             self.draw(source, room);
             busy = true;
@@ -250,13 +254,47 @@ impl Crew {
         }
     }
 
-    /// Does what settled jobs still want, and tells those that wait for it.
-    pub(super) fn finish(&self, finished: Vec<Arc<dyn Job>>) {
-        if !finished.is_empty() {
-            finished.iter().for_each(|job| job.finish());
-            self.let_go(finished);
-            self.call_followers();
+    /// Sees to it that settled jobs are finished: by the tending thread, so that no other wait is held
+    /// up by a callback.
+    pub fn finish(&self, finished: Vec<Arc<dyn Job>>) {
+        if finished.is_empty() || !self.is_ours() {
+            return;
         }
+        self.floor().unfinished.extend(finished);
+        if self.run_callbacks() {
+            return;
+        }
+        // Wherever it is: dozing, parked or asleep in a wait.
+        let _ = self.tender_bell.ring();
+        self.call_followers();
+    }
+
+    /// Finishes what is owed, if that is for this thread to do: because it tends, be it in the
+    /// midst of a callback, or because the last thread that did so has left. `true`: something was done.
+    fn run_callbacks(&self) -> bool {
+        let me = thread::current().id();
+        let mut done = false;
+        while self.is_ours() {
+            let job = {
+                let mut floor = self.floor();
+                let mine = floor.tenders.contains(&me)
+                    || (floor.tenders.is_empty() && self.over.load(Ordering::Acquire));
+                mine.then(|| floor.unfinished.pop_front()).flatten()
+            };
+            let Some(job) = job else {
+                break;
+            };
+            job.finish();
+            self.let_go(vec![job]);
+            self.call_followers();
+            done = true;
+        }
+        done
+    }
+
+    /// Whether callbacks are to be run.
+    fn owes_callbacks(&self) -> bool {
+        !self.floor().unfinished.is_empty()
     }
 
     fn draw(&self, mut source: Box<dyn Source>, room: usize) {
@@ -434,8 +472,34 @@ impl Crew {
     /// callbacks, hands out tasks, replaces dead workers. Returns `false` after `stop_tending`,
     /// and `true` to be called again after [`Crew::bury`].
     pub fn tend(&self) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
+        let me = thread::current().id();
+        self.floor().tenders.push(me);
+        if self.tend_until_over() {
+            self.floor().tenders.retain(|other| *other != me);
+            return true;
+        }
+        // What is still owed, or comes between, is done before this thread counts as gone.
+        while self.is_ours() {
+            self.run_callbacks();
+            let mut floor = self.floor();
+            if floor.unfinished.is_empty() {
+                floor.tenders.retain(|other| *other != me);
+                break;
+            }
+        }
+        false
+    }
+
+    /// `true`: there is something to bury first.
+    fn tend_until_over(&self) -> bool {
         let mut nap = LINGER;
         while self.is_ours() && !self.over.load(Ordering::Acquire) {
+            if self.run_callbacks() {
+                continue;
+            }
             let has_work = self.has_work();
             if self.has_many_orphans() || (!has_work && self.has_orphans()) {
                 return true;
@@ -443,7 +507,8 @@ impl Crew {
             if !has_work {
                 self.tender_idle.store(true, Ordering::SeqCst);
                 // Work that was submitted before the flag was up is seen here; later work rings.
-                if !self.has_work() && !self.over.load(Ordering::Acquire) {
+                if !self.has_work() && !self.owes_callbacks() && !self.over.load(Ordering::Acquire)
+                {
                     self.doze(None);
                 }
                 self.tender_idle.store(false, Ordering::SeqCst);
@@ -462,6 +527,7 @@ impl Crew {
             let enough = || {
                 self.over.load(Ordering::Acquire)
                     || !self.floor().followers.is_empty()
+                    || self.owes_callbacks()
                     || !self.has_work()
                     || self.has_many_orphans()
             };
