@@ -7,9 +7,12 @@ exceptions from what a worker reported.
 
 from __future__ import annotations
 
+import functools
 import signal
+import threading
 import time
 import traceback
+from types import TracebackType
 from typing import Any
 
 from .context import ProcessError
@@ -199,6 +202,28 @@ def _from_worker(text: str, exc: Any) -> BaseException:
     error: BaseException = exc
     error.__cause__ = cause
     return error
+
+
+def _is_from_handler(trace: TracebackType | None) -> bool:
+    """Whether an exception with this traceback was raised by a signal handler, in the midst of other work."""
+    if threading.current_thread() is not threading.main_thread():
+        return False  # where none runs
+    codes = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _code(handler: Any) -> Any:
+    """The code that a signal handler runs first; None: none that is Python."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    function = getattr(handler, "__func__", handler)
+    if not hasattr(function, "__code__"):
+        function = type(handler).__call__  # of an object that can be called, if it is one
+    return getattr(function, "__code__", None)
 
 
 def _undecodable(text: str, why: BaseException) -> RemoteError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 import weakref
 from typing import Any
@@ -178,6 +179,31 @@ def test_a_fork_of_the_owner_cannot_use_the_pool_and_does_not_harm_it(pool: Any)
         os._exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert pool.map(work.square, range(100), 1) == [x * x for x in range(100)]
+
+
+def test_a_child_forked_while_a_result_is_decoded_is_told_so(pool: Any, tmp_path: Any) -> None:
+    result = pool.apply_async(work.return_slow, ((str(tmp_path), 42),))
+    decoded = pool.apply_async(work.square, (3,))
+    result.wait()
+    assert decoded.get() == 9
+    decoder = threading.Thread(target=result.get)
+    decoder.start()
+    until((tmp_path / "begun").exists)
+    child = os.fork()
+    if child == 0:
+        try:
+            assert decoded.get() == 9
+            result.get()
+        except RuntimeError as error:
+            os._exit(0 if "belongs to the parent" in str(error) else 2)
+        finally:
+            os._exit(3)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        (tmp_path / "gate").touch()
+        decoder.join()
+    assert result.get() == 42
 
 
 def test_idle_pool_makes_no_wake_ups(context: Any) -> None:

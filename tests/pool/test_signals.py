@@ -6,10 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import work
 
 SCRIPT = """
 import sys, time, manyhands
@@ -58,3 +62,91 @@ def test_ctrl_c_ends_any_wait_and_all_workers(method: str, call: str, tmp_path: 
     assert process.returncode == -signal.SIGINT, errors
     assert errors.count("Traceback") == 1, errors
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+
+
+class Alarm(Exception):
+    """What the handler of a signal raises."""
+
+
+class Stop(BaseException):
+    """The same, for one that is not to be caught by accident."""
+
+
+@pytest.fixture(params=[Alarm, Stop])
+def interrupts(request: Any, tmp_path: Path) -> Iterator[Any]:
+    """Interrupts whatever says that it has begun, once, and lets it go on the next time."""
+
+    def handler(*_: object) -> None:
+        (tmp_path / "gate").touch()
+        raise request.param
+
+    def watch() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield request.param
+    finally:
+        (tmp_path / "begun").touch()
+        watcher.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> str:
+    return str(tmp_path)
+
+
+def test_a_value_survives_that_its_decoding_is_interrupted(pool: Any, interrupts: Any, here: str) -> None:
+    result = pool.apply_async(work.return_slow, ((here, 42),))
+    result.wait()
+    with pytest.raises(interrupts):
+        result.get()
+    assert result.get() == 42
+    assert result.successful()
+
+
+def test_a_list_survives_that_its_decoding_is_interrupted(pool: Any, interrupts: Any, here: str) -> None:
+    items = [(here, x) for x in range(9)]
+    result = pool.map_async(work.return_slow, items, 2)
+    result.wait()
+    with pytest.raises(interrupts):
+        result.get()
+    assert result.get() == list(range(9))
+
+
+def test_an_exception_survives_that_its_decoding_is_interrupted(pool: Any, interrupts: Any, here: str) -> None:
+    result = pool.apply_async(work.raise_slow, (here,))
+    result.wait()
+    with pytest.raises(interrupts):
+        result.get()
+    with pytest.raises(ValueError, match="slow"):
+        result.get()
+
+
+@pytest.mark.parametrize("form", ["imap", "imap_unordered"])
+def test_a_streamed_value_survives_that_its_decoding_is_interrupted(
+    pool: Any, interrupts: Any, here: str, form: str
+) -> None:
+    results = getattr(pool, form)(work.return_slow, [(here, x) for x in range(5)])
+    with pytest.raises(interrupts):
+        next(results)
+    assert sorted(results) == list(range(5))
+
+
+def test_what_interrupts_the_pickling_of_an_item_is_raised_by_the_wait(pool: Any, interrupts: Any, here: str) -> None:
+    with pytest.raises(interrupts):
+        pool.map(work.same, [work.SlowToPickle(here, x) for x in range(5)], 1)
+    assert pool.map(work.square, range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_what_interrupts_the_pickling_of_an_argument_is_raised_by_the_call(
+    pool: Any, interrupts: Any, here: str
+) -> None:
+    with pytest.raises(interrupts):
+        pool.apply_async(work.same, (work.SlowToPickle(here, 1),))
+    assert pool.apply(work.same, (work.SlowToPickle(here, 1),)) == 1

@@ -103,6 +103,51 @@ def raise_secretive(_: object) -> None:
     raise Secretive
 
 
+class Slow:
+    """Is slow to pickle or to unpickle: it says so in a file, and waits for another."""
+
+    def __init__(self, here: str, value: Any) -> None:
+        self.here = here
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        return load_slowly, (self.here, self.value)
+
+
+def load_slowly(here: str, value: Any) -> Any:
+    pathlib.Path(here, "begun").touch()
+    wait_for(here + "/gate")
+    return value
+
+
+def return_slow(item: tuple[str, Any]) -> Slow:
+    return Slow(*item)
+
+
+class SlowError(Exception):
+    """An exception that is slow to be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return load_slowly, (self.args[0], ValueError("slow"))
+
+
+def raise_slow(here: str) -> None:
+    raise SlowError(here)
+
+
+class SlowToPickle:
+    """Pickles as its value, once a file is there."""
+
+    def __init__(self, here: str, value: Any) -> None:
+        self.here = here
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        pathlib.Path(self.here, "begun").touch()
+        wait_for(self.here + "/gate")
+        return same, (self.value,)
+
+
 def return_torn(_: object) -> Torn:
     return Torn()
 

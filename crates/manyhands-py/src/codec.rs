@@ -222,9 +222,33 @@ pub(crate) fn decode<'py>(
     bytes: Received,
     buffers: Vec<Received>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    complete(&bytes, &buffers)?;
-    let data = readable(py, bytes)?;
-    loads(py, &data, buffers)
+    Pickle::new(py, bytes, buffers)?.load(py)
+}
+
+/// A pickle that came from the other side, to be loaded until that succeeds.
+pub(crate) struct Pickle {
+    data: Py<PyAny>,
+    buffers: Option<Py<PyList>>,
+}
+
+impl Pickle {
+    pub(crate) fn new(py: Python<'_>, bytes: Received, buffers: Vec<Received>) -> PyResult<Self> {
+        complete(&bytes, &buffers)?;
+        let views = match buffers.is_empty() {
+            true => None,
+            false => Some(views(py, buffers)?.unbind()),
+        };
+        Ok(Self {
+            data: readable(py, bytes)?.unbind(),
+            buffers: views,
+        })
+    }
+
+    /// Unpickles it. The error may be anything that ran meanwhile, a signal handler included.
+    pub(crate) fn load<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let buffers = self.buffers.as_ref().map(|buffers| buffers.bind(py));
+        loads(py, self.data.bind(py), buffers)
+    }
 }
 
 /// A pickle to be unpickled again and again, into values that have nothing in common.
@@ -244,9 +268,12 @@ impl Kept {
 
     /// Unpickles it once more. A value may write to its buffers, so each gets copies of them.
     pub(crate) fn decode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.buffers.is_empty() {
+            return loads(py, self.data.bind(py), None);
+        }
         let copies: Vec<_> = self.buffers.iter().map(Received::copied).collect();
         complete(&Received::Copied(Vec::new()), &copies)?;
-        loads(py, self.data.bind(py), copies)
+        loads(py, self.data.bind(py), Some(&views(py, copies)?))
     }
 }
 
@@ -272,21 +299,25 @@ fn readable(py: Python<'_>, bytes: Received) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
-fn loads<'py>(
-    py: Python<'py>,
-    data: &Bound<'py, PyAny>,
-    buffers: Vec<Received>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let loads = tables(py)?.loads.bind(py);
-    if buffers.is_empty() {
-        return crate::fast::call1(loads, data);
-    }
+fn views(py: Python<'_>, buffers: Vec<Received>) -> PyResult<Bound<'_, PyList>> {
     let views = PyList::empty(py);
     for buffer in buffers {
         views.append(Buffer::new(buffer))?;
     }
+    Ok(views)
+}
+
+fn loads<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyAny>,
+    buffers: Option<&Bound<'py, PyList>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let loads = tables(py)?.loads.bind(py);
+    let Some(buffers) = buffers else {
+        return crate::fast::call1(loads, data);
+    };
     let options = PyDict::new(py);
-    options.set_item("buffers", views)?;
+    options.set_item("buffers", buffers)?;
     crate::fast::call_with(loads, &PyTuple::new(py, [data])?, Some(&options))
 }
 

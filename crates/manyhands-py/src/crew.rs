@@ -165,6 +165,7 @@ impl PyCrew {
         };
         let (function, mode, payload) = match encoded() {
             Ok(encoded) => encoded,
+            Err(error) if stray::is_stray(py, &error) => return Err(error),
             Err(error) => {
                 tell(job, job.fail(py, 0, error), Some(&*self.crew));
                 return Ok(());
@@ -216,6 +217,7 @@ impl PyCrew {
         let iterator = fast::iter(iterable);
         let (function, iterator) = match (published, iterator) {
             (Ok(published), Ok(iterator)) => (published, iterator),
+            (Err(error), _) | (_, Err(error)) if stray::is_stray(py, &error) => return Err(error),
             (Err(error), _) | (_, Err(error)) => {
                 let _ = job.expect(1);
                 tell(&job, job.fail(py, 0, error), Some(&*self.crew));
@@ -248,6 +250,7 @@ impl PyCrew {
             drawn: 0,
             index: 0,
             ended: false,
+            interrupted: None,
             drawer,
         };
         self.crew.bury();

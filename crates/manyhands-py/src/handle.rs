@@ -86,7 +86,7 @@ impl Handle {
     }
 
     /// Whether the job ended without an exception.
-    fn successful(&self, py: Python<'_>) -> bool {
+    fn successful(&self, py: Python<'_>) -> PyResult<bool> {
         self.job.was_successful(py)
     }
 

@@ -73,46 +73,64 @@ pub(crate) struct Items {
     pub(crate) drawn: usize,
     pub(crate) index: u64,
     pub(crate) ended: bool,
+    /// What was drawn when a signal handler interrupted its pickling: it is pickled once more.
+    pub(crate) interrupted: Option<Py<PyAny>>,
     pub(crate) drawer: Drawer,
 }
 
-impl Items {
-    fn draw_one(&mut self, py: Python<'_>) -> PyResult<Option<Task>> {
-        loop {
-            if let Some(drawn) = self.try_one(py)? {
-                return Ok(drawn);
-            }
-        }
-    }
+/// What came of drawing one part.
+enum One {
+    Task(Task),
+    /// It failed on its own; the input goes on.
+    Failed,
+    /// The thread that draws has something else to raise first.
+    Interrupted,
+    End,
+}
 
-    /// Draws the next part: `None` if it failed on its own, `Some(None)` at the end of the input.
-    fn try_one(&mut self, py: Python<'_>) -> PyResult<Option<Option<Task>>> {
+impl Items {
+    fn draw_one(&mut self, py: Python<'_>) -> PyResult<One> {
         let Some(iterator) = &self.iterator else {
-            return Ok(Some(None));
+            return Ok(One::End);
         };
         let iterator = iterator.bind(py);
-        let payload = if self.single {
-            let Some(item) = fast::next(iterator)? else {
-                return Ok(Some(None));
-            };
-            self.drawn += 1;
-            if self.starred {
-                let args = fast::call1(py.get_type::<PyTuple>().as_any(), &item)?;
-                codec::encode(py, &args)
-            } else {
-                codec::encode(py, &item)
+        let again = self.interrupted.take().map(|part| part.into_bound(py));
+        let is_again = again.is_some();
+        let part = match again {
+            Some(part) => part,
+            None if self.single => {
+                let Some(item) = fast::next(iterator)? else {
+                    return Ok(One::End);
+                };
+                self.drawn += 1;
+                item
             }
-        } else {
-            let size = self.chunking.next(self.drawn);
-            let items = islice(py)?.call1((iterator, size))?;
-            let items = fast::call1(py.get_type::<PyList>().as_any(), &items)?;
-            let len = items.len()?;
-            if len == 0 {
-                return Ok(Some(None));
+            None => {
+                let size = self.chunking.next(self.drawn);
+                let items = islice(py)?.call1((iterator, size))?;
+                let items = fast::call1(py.get_type::<PyList>().as_any(), &items)?;
+                let len = items.len()?;
+                if len == 0 {
+                    return Ok(One::End);
+                }
+                self.drawn += len;
+                items
             }
-            self.drawn += len;
-            codec::encode(py, &items)
         };
+        let payload = if self.single && self.starred {
+            let args = fast::call1(py.get_type::<PyTuple>().as_any(), &part)?;
+            codec::encode(py, &args)
+        } else {
+            codec::encode(py, &part)
+        };
+        if let Err(error) = &payload
+            && !is_again
+            && stray::is_main_thread(py)
+            && stray::keep(py, error)
+        {
+            self.interrupted = Some(part.unbind());
+            return Ok(One::Interrupted);
+        }
         let index = self.index;
         self.index += 1;
         let payload = match payload {
@@ -120,7 +138,7 @@ impl Items {
             Err(error) => {
                 // This part alone failed: the input goes on.
                 self.tell(self.job.fail(py, index, error));
-                return Ok(None);
+                return Ok(One::Failed);
             }
         };
         let mode = match (self.single, self.starred) {
@@ -130,13 +148,13 @@ impl Items {
             (false, true) => mode::MANY_STARRED,
         };
         let job: Arc<dyn engine::Job> = self.job.clone();
-        Ok(Some(Some(Task {
+        Ok(One::Task(Task {
             job,
             index,
             function: Some(Arc::clone(&self.function)),
             mode,
             payload,
-        })))
+        }))
     }
 
     fn tell(&self, news: News) {
@@ -189,13 +207,18 @@ impl Source for Items {
                 if !self.is_ready(hurry) {
                     return Drawn::Paused;
                 }
+                if stray::is_kept(py) {
+                    return Drawn::More;
+                }
                 match self.draw_one(py) {
-                    Ok(Some(task)) => {
+                    Ok(One::Task(task)) => {
                         if !take(task) {
                             return Drawn::More;
                         }
                     }
-                    Ok(None) => {
+                    Ok(One::Failed) => {}
+                    Ok(One::Interrupted) => return Drawn::More,
+                    Ok(One::End) => {
                         self.ended = true;
                         self.tell(self.job.expect(self.index as usize));
                         return Drawn::Done;
@@ -227,6 +250,7 @@ impl Drop for Items {
             if let Some(iterator) = self.iterator.take() {
                 fast::let_go(iterator.into_bound(py));
             }
+            drop(self.interrupted.take());
             if self.ended {
                 return;
             }

@@ -6,16 +6,19 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use manyhands::engine::{Abandoned, Job, News, Outcome, Reply};
+use manyhands::engine::{Abandoned, Job, News, Outcome, Received, Refused, Reply};
+use manyhands_os::fork_state;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyModule};
 
-use crate::codec;
+use crate::codec::Pickle;
 use crate::fast;
+use crate::stray;
 
 /// How a task's payload is to be read; travels as the engine's `mode`.
 pub(crate) mod mode {
@@ -51,6 +54,27 @@ enum Part {
     Outcome(Outcome),
     /// It failed before it reached a worker.
     Raised(Py<PyAny>),
+    /// An answer whose decoding failed, perhaps for no fault of its own.
+    Pickled(Pickled),
+    /// Values that were decoded before something else was in the way.
+    List(Py<PyAny>),
+}
+
+/// An answer that is not decoded yet.
+struct Pickled {
+    pickle: Pickle,
+    /// For an exception: its traceback in the worker.
+    traceback: Option<String>,
+    /// It is a list of several values.
+    several: bool,
+}
+
+/// Why a part has no value.
+enum Failure {
+    /// That is what became of it.
+    Outcome(PyErr),
+    /// It could not be decoded; here it is, to try again.
+    Decoding(PyErr, Pickled),
 }
 
 #[derive(Default)]
@@ -67,12 +91,14 @@ struct State {
     failed: Option<u64>,
     /// Parts that were taken by a stream's reader.
     taken: usize,
+    /// Parts whose decoding was interrupted after they were taken.
+    returned: VecDeque<(u64, Part)>,
     /// Values of a part with several, not yet given out.
     opened: VecDeque<Py<PyAny>>,
     /// The value, or the exception.
     value: Option<Result<Py<PyAny>, Py<PyAny>>>,
-    /// A thread is decoding the value.
-    decoding: bool,
+    /// A thread is decoding the value, in the process of this generation.
+    decoding: Option<u64>,
 }
 
 /// What to call with the value, and what with the exception.
@@ -93,6 +119,8 @@ pub(crate) struct PyJob {
     callbacks: Mutex<Callbacks>,
     /// For messages. Taken only by `drop`.
     function: Option<Py<PyAny>>,
+    /// Of the process that made it.
+    generation: u64,
 }
 
 /// What a stream has to say.
@@ -124,6 +152,7 @@ impl PyJob {
             has_callbacks: callback.is_some() || error_callback.is_some(),
             callbacks: Mutex::new((callback, error_callback)),
             function: Some(function),
+            generation: fork_state::generation(),
         }
     }
 
@@ -148,6 +177,18 @@ impl PyJob {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state for a reader, who may be in a forked child: a thread that is not there may hold the lock.
+    fn state_anywhere(&self) -> PyResult<MutexGuard<'_, State>> {
+        if fork_state::generation() == self.generation {
+            return Ok(self.state());
+        }
+        match self.state.try_lock() {
+            Ok(state) => Ok(state),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(forked()),
+        }
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire) // pairs with the stores of `conclude` and `finish`
     }
@@ -165,6 +206,7 @@ impl PyJob {
         let mut state = self.state();
         let failed = match &part {
             Part::Raised(_) => true,
+            Part::Pickled(_) | Part::List(_) => false, // these are never added
             Part::Outcome(Outcome::Replied(reply)) => reply.raised,
             Part::Outcome(_) => true,
         };
@@ -217,6 +259,7 @@ impl PyJob {
     pub(crate) fn has_next(&self) -> bool {
         let state = self.state();
         !state.opened.is_empty()
+            || !state.returned.is_empty()
             || state.expected == Some(state.taken)
             || match self.kind {
                 Kind::Unordered => !state.arrivals.is_empty(),
@@ -226,16 +269,22 @@ impl PyJob {
 
     /// The next value of a stream.
     pub(crate) fn next(&self, py: Python<'_>) -> Next {
-        let mut state = self.state();
+        let mut state = match self.state_anywhere() {
+            Ok(state) => state,
+            Err(error) => return Next::Failure(error),
+        };
         loop {
             if let Some(value) = state.opened.pop_front() {
                 return Next::Value(value);
             }
-            if state.expected == Some(state.taken) {
+            let returned = state.returned.pop_front();
+            if returned.is_none() && state.expected == Some(state.taken) {
                 return Next::End;
             }
             let at = state.base as u64;
+            let is_new = returned.is_none();
             let taken = match self.kind {
+                _ if !is_new => returned,
                 Kind::Unordered => state.arrivals.pop_front(),
                 _ => match state.parts.front_mut().and_then(Option::take) {
                     Some(part) => {
@@ -249,13 +298,23 @@ impl PyJob {
             let Some((index, part)) = taken else {
                 return Next::NotYet;
             };
-            state.taken += 1;
-            self.read.fetch_add(1, Ordering::Release); // pairs with the load in `has_window_for`
+            if is_new {
+                state.taken += 1;
+                self.read.fetch_add(1, Ordering::Release); // pairs with the load in `has_window_for`
+            }
             // Unpickling runs code of the user, which may use this very job.
             drop(state);
             let (value, several) = match self.open(py, index, part) {
                 Ok(opened) => opened,
-                Err(error) => return Next::Failure(error),
+                Err(Failure::Decoding(error, pickled)) => {
+                    // What cannot be decoded is passed by; what was only interrupted is next again.
+                    if stray::is_stray(py, &error) {
+                        let part = Part::Pickled(pickled);
+                        self.state().returned.push_back((index, part));
+                    }
+                    return Next::Failure(error);
+                }
+                Err(Failure::Outcome(error)) => return Next::Failure(error),
             };
             if !several {
                 return Next::Value(value.unbind());
@@ -274,14 +333,12 @@ impl PyJob {
         py: Python<'py>,
         index: u64,
         part: Part,
-    ) -> PyResult<(Bound<'py, PyAny>, bool)> {
-        match part {
-            Part::Raised(exception) => Err(PyErr::from_value(exception.into_bound(py))),
-            Part::Outcome(Outcome::Replied(reply)) if reply.raised => Err(raised(py, reply)),
-            Part::Outcome(Outcome::Replied(reply)) => Ok((
-                codec::decode(py, reply.bytes, reply.buffers)?,
-                reply.mode == mode::MANY,
-            )),
+    ) -> Result<(Bound<'py, PyAny>, bool), Failure> {
+        let error = match part {
+            Part::Raised(exception) => PyErr::from_value(exception.into_bound(py)),
+            Part::List(list) => return Ok((list.into_bound(py), true)),
+            Part::Pickled(pickled) => return pickled.open(py),
+            Part::Outcome(Outcome::Replied(reply)) => return Pickled::new(py, reply)?.open(py),
             Part::Outcome(Outcome::Died(death)) => {
                 let arguments = (
                     death.pid,
@@ -289,28 +346,51 @@ impl PyJob {
                     index,
                     self.function.as_ref().map(|function| function.bind(py)),
                 );
-                Err(made(py, "_worker_died", arguments))
+                made(py, "_worker_died", arguments)
             }
-            Part::Outcome(Outcome::Abandoned(why)) => Err(abandoned(py, &why)),
-        }
+            Part::Outcome(Outcome::Abandoned(why)) => abandoned(py, &why),
+        };
+        Err(Failure::Outcome(error))
     }
 
-    /// The job's value, decoded once; only for jobs that are done or being finished.
+    /// The job's value; only for jobs that are done or being finished. It is decoded until that succeeds:
+    /// what a signal handler raised meanwhile, or the want of memory, is not what became of the job.
     pub(crate) fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (parts, failed) = loop {
-            let mut state = self.state();
+        let here = fork_state::generation();
+        let (mut parts, failed) = loop {
+            let mut state = self.state_anywhere()?;
             if let Some(value) = &state.value {
                 return copy(py, value);
             }
-            if !std::mem::replace(&mut state.decoding, true) {
-                break (std::mem::take(&mut state.parts), state.failed);
+            match state.decoding {
+                None => {
+                    state.decoding = Some(here);
+                    break (std::mem::take(&mut state.parts), state.failed);
+                }
+                // The thread that decodes it is in the parent, with the bytes.
+                Some(there) if there != here => return Err(forked()),
+                Some(_) => drop(state),
             }
-            drop(state);
             // Another thread decodes it, running code of the user perhaps: let it.
             py.detach(|| std::thread::sleep(Duration::from_micros(100)));
         };
-        let value = self.assemble(py, parts, failed);
-        let kept = value.map_err(|error| error.into_value(py).into_any());
+        let kept = match self.assemble(py, &mut parts, failed) {
+            Ok(value) => Ok(value),
+            Err(Failure::Outcome(error)) => Err(error.into_value(py).into_any()),
+            Err(Failure::Decoding(error, pickled)) => {
+                match failed {
+                    Some(index) => parts[index as usize] = Some(Part::Pickled(pickled)),
+                    None => {
+                        let at = usize::from(matches!(parts.front(), Some(Some(Part::List(_)))));
+                        parts.insert(at, Some(Part::Pickled(pickled)));
+                    }
+                }
+                let mut state = self.state();
+                state.parts = parts;
+                state.decoding = None;
+                return Err(error);
+            }
+        };
         let value = copy(py, &kept);
         self.state().value = Some(kept);
         value
@@ -319,11 +399,14 @@ impl PyJob {
     fn assemble(
         &self,
         py: Python<'_>,
-        mut parts: VecDeque<Option<Part>>,
+        parts: &mut VecDeque<Option<Part>>,
         failed: Option<u64>,
-    ) -> PyResult<Py<PyAny>> {
-        let missing =
-            || pyo3::exceptions::PyRuntimeError::new_err("a part of this job's value is missing");
+    ) -> Result<Py<PyAny>, Failure> {
+        let missing = || {
+            Failure::Outcome(PyRuntimeError::new_err(
+                "a part of this job's value is missing",
+            ))
+        };
         if let Some(index) = failed {
             let part = parts
                 .get_mut(index as usize)
@@ -336,14 +419,28 @@ impl PyJob {
             return self.open(py, 0, part).map(|(value, _)| value.unbind());
         }
         let list = PyList::empty(py);
-        for (index, part) in parts.into_iter().enumerate() {
-            let (value, several) = self.open(py, index as u64, part.ok_or_else(missing)?)?;
-            if several {
-                list.as_sequence()
-                    .in_place_concat(value.cast::<PyList>()?.as_sequence())?;
+        while let Some(part) = parts.pop_front() {
+            let (value, several) = match self.open(py, 0, part.ok_or_else(missing)?) {
+                Ok(opened) => opened,
+                Err(failure) => {
+                    // The next attempt goes on from here.
+                    parts.push_front(Some(Part::List(list.into_any().unbind())));
+                    return Err(failure);
+                }
+            };
+            let added = if several {
+                value
+                    .cast::<PyList>()
+                    .map_err(PyErr::from)
+                    .and_then(|several| {
+                        list.as_sequence()
+                            .in_place_concat(several.as_sequence())
+                            .map(|_| ())
+                    })
             } else {
-                list.append(value)?;
-            }
+                list.append(value)
+            };
+            added.map_err(Failure::Outcome)?;
         }
         Ok(list.into_any().unbind())
     }
@@ -374,8 +471,8 @@ impl PyJob {
             .flatten()
             .chain(state.arrivals.iter().map(|(_, part)| part));
         for part in parts {
-            if let Part::Raised(exception) = part {
-                visit.call(exception)?;
+            if let Part::Raised(object) | Part::List(object) = part {
+                visit.call(object)?;
             }
         }
         Ok(())
@@ -396,8 +493,15 @@ impl PyJob {
     }
 
     /// Whether the job ended without failure; only for jobs that are done.
-    pub(crate) fn was_successful(&self, py: Python<'_>) -> bool {
-        self.value(py).is_ok()
+    pub(crate) fn was_successful(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.state_anywhere()?.failed.is_some() {
+            return Ok(false);
+        }
+        match self.value(py) {
+            Ok(_) => Ok(true),
+            Err(error) if stray::is_stray(py, &error) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 }
 
@@ -473,23 +577,61 @@ where
     }
 }
 
-/// What a worker raised, with its traceback as the cause.
-fn raised(py: Python<'_>, reply: Reply) -> PyErr {
-    let bytes = &reply.bytes;
-    let garbled = || {
-        pyo3::exceptions::PyRuntimeError::new_err("a worker's report of an exception is garbled")
-    };
-    let Some((len, rest)) = bytes.split_first_chunk::<4>() else {
-        return garbled();
-    };
-    let Some((text, pickle)) = rest.split_at_checked(u32::from_le_bytes(*len) as usize) else {
-        return garbled();
-    };
-    let text = String::from_utf8_lossy(text).into_owned();
-    let pickle = manyhands::engine::Received::Copied(pickle.to_vec());
-    match codec::decode(py, pickle, reply.buffers) {
-        Ok(exception) => made(py, "_from_worker", (text, exception)),
-        Err(error) => made(py, "_undecodable", (text, error.into_value(py))),
+fn forked() -> PyErr {
+    PyRuntimeError::new_err(Refused::Forked.to_string())
+}
+
+impl Pickled {
+    fn new(py: Python<'_>, reply: Reply) -> Result<Self, Failure> {
+        let Reply {
+            raised,
+            mode,
+            bytes,
+            buffers,
+        } = reply;
+        if !raised {
+            return Ok(Self {
+                pickle: Pickle::new(py, bytes, buffers).map_err(Failure::Outcome)?,
+                traceback: None,
+                several: mode == mode::MANY,
+            });
+        }
+        let parts = bytes
+            .split_first_chunk::<4>()
+            .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize));
+        let Some((text, pickle)) = parts else {
+            return Err(Failure::Outcome(PyRuntimeError::new_err(
+                "a worker's report of an exception is garbled",
+            )));
+        };
+        let text = String::from_utf8_lossy(text).into_owned();
+        match Pickle::new(py, Received::Copied(pickle.to_vec()), buffers) {
+            Ok(pickle) => Ok(Self {
+                pickle,
+                traceback: Some(text),
+                several: false,
+            }),
+            Err(error) => {
+                let arguments = (text, error.into_value(py));
+                Err(Failure::Outcome(made(py, "_undecodable", arguments)))
+            }
+        }
+    }
+
+    /// The value, or what the worker raised, with its traceback as the cause.
+    fn open(self, py: Python<'_>) -> Result<(Bound<'_, PyAny>, bool), Failure> {
+        match (self.pickle.load(py), &self.traceback) {
+            (Ok(value), None) => Ok((value, self.several)),
+            (Ok(exception), Some(text)) => {
+                let raised = made(py, "_from_worker", (text, exception));
+                Err(Failure::Outcome(raised))
+            }
+            (Err(error), Some(text)) if !stray::is_stray(py, &error) => {
+                let error = made(py, "_undecodable", (text, error.into_value(py)));
+                Err(Failure::Decoding(error, self))
+            }
+            (Err(error), _) => Err(Failure::Decoding(error, self)),
+        }
     }
 }
 

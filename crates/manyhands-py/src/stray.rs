@@ -22,9 +22,42 @@ impl Drop for Kept {
     }
 }
 
-/// Keeps `error` for this thread's wait if it is one that ends programs. `true`: it was kept.
+/// Whether `error` says nothing about what this thread did when it was raised: it ends programs, or a
+/// signal handler raised it.
+pub(crate) fn is_stray(py: Python<'_>, error: &PyErr) -> bool {
+    if error.is_instance_of::<PyGeneratorExit>(py) {
+        return false;
+    }
+    if !error.is_instance_of::<PyException>(py) {
+        return true;
+    }
+    let from_handler = || {
+        let errors = py.import("manyhands.errors")?;
+        let said = errors.call_method1("_is_from_handler", (error.traceback(py),))?;
+        said.is_truthy()
+    };
+    from_handler().unwrap_or(false)
+}
+
+/// Whether this is the thread that signal handlers run in.
+pub(crate) fn is_main_thread(py: Python<'_>) -> bool {
+    let same = || {
+        let threading = py.import("threading")?;
+        let main = threading.call_method0("main_thread")?.getattr("ident")?;
+        main.eq(threading.call_method0("get_ident")?)
+    };
+    same().unwrap_or(false)
+}
+
+/// Whether this thread's wait has something to raise, and should come to it.
+pub(crate) fn is_kept(py: Python<'_>) -> bool {
+    // A thread that never waits for itself never takes what was kept for it.
+    STRAY.with_borrow(|kept| kept.0.is_some()) && is_main_thread(py)
+}
+
+/// Keeps `error` for this thread's wait if it belongs there. `true`: it was kept.
 pub(crate) fn keep(py: Python<'_>, error: &PyErr) -> bool {
-    if error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyGeneratorExit>(py) {
+    if !is_stray(py, error) {
         return false;
     }
     let error = error.clone_ref(py);
