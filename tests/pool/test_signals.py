@@ -141,6 +141,7 @@ def test_a_streamed_value_survives_that_its_decoding_is_interrupted(
 def test_what_interrupts_the_pickling_of_an_item_is_raised_by_the_wait(pool: Any, interrupts: Any, here: str) -> None:
     with pytest.raises(interrupts):
         pool.map(work.same, [work.SlowToPickle(here, x) for x in range(5)], 1)
+    assert [path.name for path in Path(here).glob("pickled *")] == ["pickled 0"], "the wait ended at once"
     assert pool.map(work.square, range(5)) == [0, 1, 4, 9, 16]
 
 

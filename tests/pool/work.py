@@ -143,6 +143,7 @@ class SlowToPickle:
         self.value = value
 
     def __reduce__(self) -> Any:
+        pathlib.Path(self.here, f"pickled {self.value}").touch()
         pathlib.Path(self.here, "begun").touch()
         wait_for(self.here + "/gate")
         return same, (self.value,)
