@@ -1,8 +1,8 @@
 //! Exceptions that belong to the thread that waits, not to what it did for the pool meanwhile.
 //!
-//! A thread that waits also starts workers, draws input and runs callbacks; a signal
-//! handler may run in the midst of that and raise KeyboardInterrupt. It is kept here for
-//! the wait to raise, on the same thread.
+//! A thread that waits also starts workers, draws input and pickles it; a signal handler may
+//! run in the midst of that and raise KeyboardInterrupt, or whatever it likes. It is kept here
+//! for the wait to raise, on the same thread.
 
 use std::cell::RefCell;
 
