@@ -99,6 +99,44 @@ def _ignore_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def _handle_sigterm() -> None:
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: None)
+
+
+def _block_sigterm() -> None:
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+@pytest.mark.parametrize("deafen", [_ignore_sigterm, _handle_sigterm, _block_sigterm])
+def test_terminate_lets_idle_workers_leave_whatever_they_do_with_sigterm(context: Any, deafen: Any) -> None:
+    pool = context.Pool(2, deafen)
+    assert pool.map(work.square, range(4), 1) == [0, 1, 4, 9]
+    workers = list(pool._pool)
+    pool.terminate()
+    assert [worker.exitcode for worker in workers] == [0, 0], "they left by themselves, nobody killed them"
+
+
+def test_terminate_takes_back_what_a_deaf_worker_has_not_begun(context: Any, tmp_path: Any) -> None:
+    pool = context.Pool(1, _handle_sigterm)
+    here, gate = str(tmp_path / "here"), str(tmp_path / "gate")
+    pool.apply_async(work.touch_and_wait, ((here, gate),))
+    queued = [pool.apply_async(_touch, (str(tmp_path / f"queued{x}"),)) for x in range(3)]
+    until((tmp_path / "here").exists)
+    workers = list(pool._pool)
+    pool._crew.terminate()
+    (tmp_path / "gate").touch()
+    pool.terminate()
+    for result in queued:
+        with pytest.raises(PoolTerminated):
+            result.get(30)
+    assert [worker.exitcode for worker in workers] == [0]
+    assert not list(tmp_path.glob("queued*"))
+
+
 def test_leaving_the_with_block_terminates(context: Any) -> None:
     with context.Pool(2) as pool:
         pids = pool._crew.pids()

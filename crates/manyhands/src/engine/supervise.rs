@@ -173,8 +173,8 @@ impl Crew {
         let paused = std::mem::take(&mut floor.paused);
         floor.ended.extend(paused);
         floor.phase = Phase::Over(why);
-        for worker in &floor.workers {
-            let _ = worker.child.signal(15);
+        for worker in &mut floor.workers {
+            tell_to_end(worker);
         }
         settled
     }
@@ -193,9 +193,14 @@ impl Crew {
         self.look_again();
     }
 
-    /// Tells workers to leave: those that did their share, and all when a closed pool is done.
+    /// Tells workers to leave: those that did their share, and all when a closed pool is done or
+    /// any pool is over (whose workers may have had no room for the word before).
     pub(super) fn dismiss(&self, floor: &mut Floor) {
-        let done = matches!(floor.phase, Phase::Closing) && !floor.has_work();
+        let done = match floor.phase {
+            Phase::Open => false,
+            Phase::Closing => !floor.has_work(),
+            Phase::Over(_) => true,
+        };
         for worker in &mut floor.workers {
             if done || worker.is_spent() {
                 worker.stop();
@@ -240,7 +245,7 @@ impl Crew {
         if !self.is_ours() {
             return Err(io::Error::other(Refused::Forked));
         }
-        let worker = Worker::new(
+        let mut worker = Worker::new(
             offer.number,
             child,
             offer.equipment,
@@ -262,7 +267,7 @@ impl Crew {
         floor.failed_launches = 0;
         floor.retry_at = None;
         if matches!(floor.phase, Phase::Over(_)) {
-            let _ = worker.child.signal(15);
+            tell_to_end(&mut worker);
         }
         if floor.armed {
             worker.arm(1);
@@ -354,6 +359,15 @@ impl Crew {
             },
         ))
     }
+}
+
+/// Asks a worker of a pool that is over to end: by SIGTERM, which ends it in the midst of a task, and
+/// by the word that it waits for when it is idle, whatever it does with SIGTERM (a handler that
+/// the caller's fork left it, a mask, `SIG_IGN`).
+fn tell_to_end(worker: &mut Worker) {
+    let _ = worker.child.signal(15);
+    worker.stop();
+    worker.publish(false);
 }
 
 /// A bell whose descriptor forked children do not keep.

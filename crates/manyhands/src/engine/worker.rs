@@ -225,7 +225,8 @@ impl Worker {
         self.bytes_held
     }
 
-    /// Lets go of every task, begun or not, for a pool that is over.
+    /// Lets go of every task, begun or not, for a pool that is over. Those not begun never will be: a
+    /// worker that outlives its SIGTERM finds nothing more to do.
     pub(super) fn abandon(&mut self, litter: &mut Vec<Spent>) -> Vec<(Arc<dyn Job>, u64, Spent)> {
         self.bytes_held = 0;
         litter.append(&mut self.spent);
@@ -237,6 +238,10 @@ impl Worker {
             }
             None => None,
         };
+        // The youngest first: a streamed task whose parts were read is then never followed by another.
+        for handed in self.handed.iter().rev() {
+            let _ = self.tasks.revoke(handed.ticket);
+        }
         self.handed
             .drain(..)
             .map(Handed::part)
