@@ -3,7 +3,8 @@
 //! A mailbox is kept just full enough to hide the round trip to the parent: deep for
 //! tasks of microseconds, two (one running, one next) for long ones. What was handed out
 //! too early is taken back and moved when a worker runs dry, so that skewed durations
-//! do not strand work.
+//! do not strand work; and so is the only task of a worker that does not get to it, because it is
+//! not ready yet or was stopped.
 
 use super::worker::Worker;
 
@@ -44,11 +45,11 @@ pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
             continue;
         }
         let load = worker.load();
-        if load == 0 && worker.ready {
+        if load == 0 && worker.is_attentive() {
             return Some(at);
         }
-        // Nanoseconds of work ahead; an unready worker counts as a little busier than a ready one.
-        let ahead = (load as u64 + u64::from(!worker.ready)) * worker.pace_ns().max(1);
+        // Nanoseconds of work ahead; an inattentive worker counts as a little busier than another.
+        let ahead = (load as u64 + u64::from(!worker.is_attentive())) * worker.pace_ns().max(1);
         if best.is_none_or(|(_, least)| ahead < least) {
             best = Some((at, ahead));
         }
@@ -65,7 +66,7 @@ pub(super) fn room(workers: &[Worker]) -> usize {
 pub(super) fn idle(workers: &[Worker]) -> Option<usize> {
     workers
         .iter()
-        .position(|worker| worker.ready && worker.load() == 0 && worker.takes_tasks())
+        .position(|worker| worker.is_attentive() && worker.load() == 0 && worker.takes_tasks())
 }
 
 /// The worker with the most work that somebody else could do.
@@ -74,7 +75,7 @@ pub(super) fn loaded(workers: &[Worker]) -> Option<usize> {
     workers
         .iter()
         .enumerate()
-        .filter(|(_, worker)| worker.load() >= 2)
+        .filter(|(_, worker)| worker.has_spare())
         .max_by_key(|(_, worker)| ahead(worker))
         .map(|(at, _)| at)
 }

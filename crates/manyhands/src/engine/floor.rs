@@ -128,6 +128,12 @@ impl Floor {
         wanted && self.workers.len() + self.launching < self.size
     }
 
+    /// When to look again whether a task lies with a worker that does not get to it, while another is idle.
+    pub(super) fn overdue_at(&mut self) -> Option<Instant> {
+        dispatch::idle(&self.workers)?;
+        self.workers.iter_mut().filter_map(Worker::look_after).min()
+    }
+
     /// When a start that failed is to be tried again.
     pub(super) fn retry_due(&self) -> Option<Instant> {
         self.retry_at.filter(|_| self.is_short())
@@ -227,6 +233,7 @@ impl Floor {
 
     /// Moves tasks that nobody has begun from loaded workers to idle ones.
     fn even_out(&mut self) {
+        self.workers.iter_mut().for_each(Worker::look_for);
         while let Some(idle) = dispatch::idle(&self.workers) {
             let Some(loaded) = dispatch::loaded(&self.workers) else {
                 return;

@@ -70,7 +70,11 @@ impl Crew {
             if busy {
                 continue;
             }
-            let until = [deadline, pulse_at, self.floor().retry_due()]
+            let (retry_at, overdue_at) = {
+                let mut floor = self.floor();
+                (floor.retry_due(), floor.overdue_at())
+            };
+            let until = [deadline, pulse_at, retry_at, overdue_at]
                 .into_iter()
                 .flatten()
                 .min();

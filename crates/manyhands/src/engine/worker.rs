@@ -8,6 +8,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use manyhands_os::death::Child;
 use manyhands_os::fd::EventFd;
@@ -20,6 +21,9 @@ use super::wire::{self, Assembly, Cargo, Garbled, Stream, to_parent, to_worker};
 
 /// A part of a stream is not worth a frame below this many bytes.
 const LEAST_PART: usize = 2048;
+/// A task that a worker has not begun for so long is somebody else's, if somebody else is idle. Waking
+/// a worker takes a thousandth of it.
+const OVERDUE: Duration = Duration::from_millis(50);
 
 /// A task that sits in the worker's mailbox or is being run.
 pub(super) struct Handed {
@@ -156,6 +160,10 @@ pub(super) struct Worker {
     /// How many more tasks it may be given.
     tasks_left: Option<u64>,
     pub(super) ready: bool,
+    /// It left a task lying for [`OVERDUE`], and has not moved since: it may be stopped.
+    absent: bool,
+    /// The task that it was seen not to have begun, by serial, and since when.
+    lying: Option<(u64, Instant)>,
     pub(super) stopped: bool,
     unpublished: bool,
     result_bytes: usize,
@@ -207,6 +215,8 @@ impl Worker {
             pace_ns: 0,
             tasks_left: max_tasks,
             ready: false,
+            absent: false,
+            lying: None,
             stopped: false,
             unpublished: false,
             result_bytes,
@@ -265,6 +275,56 @@ impl Worker {
     /// Whether it may be given a task at all.
     pub(super) fn takes_tasks(&self) -> bool {
         !self.stopped && self.outgoing.is_none() && self.tasks_left != Some(0)
+    }
+
+    /// Whether a task that it is handed now is likely to be begun as soon as those before it are done.
+    pub(super) fn is_attentive(&self) -> bool {
+        self.ready && !self.absent
+    }
+
+    /// Whether it holds a task that somebody else could do: all but the first, which it has begun or
+    /// is about to; if it is not, that one too.
+    pub(super) fn has_spare(&self) -> bool {
+        let begins = self.is_attentive() && !self.leaves_lying();
+        self.load() > usize::from(begins) && self.handed.back().is_some_and(|last| !last.streamed)
+    }
+
+    fn leaves_lying(&self) -> bool {
+        let first = self.handed.front().map(|handed| handed.serial);
+        self.lying
+            .is_some_and(|(serial, since)| Some(serial) == first && since.elapsed() >= OVERDUE)
+    }
+
+    /// Looks whether it gets to its tasks. If its first was not begun, says when to look again.
+    /// Asked before the caller sleeps, so that no task costs a look at the clock.
+    pub(super) fn look_after(&mut self) -> Option<Instant> {
+        let first = self.handed.front()?;
+        if self.tasks.was_taken(first.ticket) {
+            self.lying = None;
+            return None;
+        }
+        let now = Instant::now();
+        let since = match self.lying {
+            Some((serial, since)) if serial == first.serial => since,
+            _ => now,
+        };
+        self.lying = Some((first.serial, since));
+        let due = since + OVERDUE;
+        // What is overdue already could not be moved a moment ago.
+        Some(if due > now { due } else { now + OVERDUE })
+    }
+
+    /// Remembers that a task had to be taken from it, until it moves again.
+    fn note_absence(&mut self) {
+        self.absent |= self.leaves_lying();
+    }
+
+    /// Sees whether a worker that was away is back.
+    pub(super) fn look_for(&mut self) {
+        // Even if every task was taken back, it has passed their frames once it is back.
+        if self.absent && self.tasks.is_drained().unwrap_or(false) {
+            self.absent = false;
+        }
     }
 
     /// Whether it has done all the tasks that it was allowed.
@@ -564,6 +624,7 @@ impl Worker {
                     if expected != Some(head.id) {
                         return Err(Garbled::Stranger(head.id));
                     }
+                    self.absent = false;
                     if let Some(handed) = self.handed.pop_front() {
                         self.bytes_held -= handed.bytes;
                         self.pace_ns = match self.pace_ns {
@@ -595,6 +656,7 @@ impl Worker {
 
     /// Takes the youngest task back that the worker has not begun, if there is one.
     pub(super) fn take_back(&mut self) -> Option<Task> {
+        self.note_absence();
         let last = self.handed.back()?;
         if last.streamed || !self.tasks.revoke(last.ticket) {
             return None;
