@@ -120,3 +120,67 @@ def test_idle_workers_end_when_their_parent_is_killed(method: str, tmp_path: Any
     owner.stdout.close()
     for pid in pids:
         wait_for_end(pid)
+
+
+OWNER = """
+import os, signal, sys, manyhands
+sys.path.insert(0, {work!r})
+import work
+
+def forks(folder):
+    child = os.fork()
+    if child == 0:
+        work.wait_for(folder + "/gate")
+        open(folder + "/done", "x").close()
+        os._exit(0)
+    work.touch_and_wait((folder + "/here", folder + "/never"))
+
+def initialises(folder):
+    work.touch_and_wait((folder + "/here", folder + "/never"))
+
+def is_deaf(folder):
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    work.touch_and_wait((folder + "/here", folder + "/never"))
+
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    pool = manyhands.get_context({method!r}).Pool(1, *{initializer})
+    if os.fork() == 0:  # another child, to which the pool means nothing
+        work.wait_for(folder + "/gate")
+        os._exit(0)
+    result = pool.apply_async({task}, (folder,))
+    work.wait_for(folder + "/here")
+    print("working", flush=True)
+    result.get()
+"""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("task", ["forks", "is_deaf", "initialises"])
+def test_a_worker_in_a_task_ends_when_its_parent_is_killed(method: str, task: str, tmp_path: Any) -> None:
+    import subprocess
+    import sys
+
+    script = tmp_path / "owner.py"
+    initializer = "(initialises, (folder,))" if task == "initialises" else "()"
+    script.write_text(
+        OWNER.format(work=os.path.dirname(work.__file__), method=method, task=task, initializer=initializer)
+    )
+    owner = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    try:
+        assert owner.stdout.readline() == "working\n"
+        until(lambda: (tmp_path / "here").read_text())
+        worker = int((tmp_path / "here").read_text())
+        owner.kill()
+        owner.wait()
+        wait_for_end(worker)
+        assert not (tmp_path / "done").exists()
+    finally:
+        owner.kill()
+        owner.wait()
+        (tmp_path / "gate").touch()
+        (tmp_path / "never").touch()
+        owner.stdout.close()
+    if task == "forks":
+        until((tmp_path / "done").exists)  # what the task forked is not the pool's, and lives on

@@ -180,7 +180,7 @@ def test_a_pool_does_not_travel(pool: Any) -> None:
 
 def test_a_seat_does_not_travel_on_its_own(pool: Any) -> None:
     with pytest.raises(RuntimeError, match="only handed to the process that is being started"):
-        pool.apply(work.same, (manyhands._engine.Seat.from_fds(0, 1, [_fd() for _ in range(5)]),))
+        pool.apply(work.same, (manyhands._engine.Seat.from_fds(0, 1, [_fd() for _ in range(6)]),))
 
 
 def _fd() -> int:

@@ -18,9 +18,11 @@ use crate::fork_state;
 use crate::signal;
 
 mod child;
+mod lifeline;
 mod parent;
 
 pub use child::Child;
+pub use lifeline::{Hold, Lifeline, lifeline};
 pub use parent::ParentWatch;
 
 /// How a process ended.

@@ -57,6 +57,7 @@ impl Seat {
             &fds.results,
             &fds.worker_bell,
             &fds.parent_bell,
+            &fds.lifeline,
         ]
         .map(AsRawFd::as_raw_fd)
         .to_vec())

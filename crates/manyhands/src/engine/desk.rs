@@ -1,7 +1,7 @@
 //! The worker's side: takes tasks from its mailbox, answers, and leaves with its parent.
 //!
 //! Always: a worker that waits, for a task or for room, also waits for the death of its
-//! parent; and it answers its tasks in the order in which it took them.
+//! parent, and leaves; one that works is ended by it; and it answers its tasks in the order in which it took them.
 //! Not here: what a task means (the face's [`Execute`]).
 
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_os::clock::now_ns;
-use manyhands_os::death::ParentWatch;
+use manyhands_os::death::{Lifeline, ParentWatch};
 use manyhands_os::fd::{AsFd, EventFd};
 use manyhands_os::fork_state;
 use manyhands_os::memory::{Mapping, Memfd};
@@ -85,6 +85,7 @@ pub struct Desk {
     bell: EventFd,
     parent_bell: EventFd,
     parent: ParentWatch,
+    lifeline: Lifeline,
     assembly: Assembly,
     patience: Patience,
     generation: u64,
@@ -113,6 +114,7 @@ impl Desk {
             results,
             worker_bell,
             parent_bell,
+            lifeline,
         } = fds;
         let map = |fd| io::Result::Ok(Arc::new(Mapping::shared(&Memfd::from_fd(fd)?)?));
         // Arrays of the user will lie there, and a child that a task forks has them too.
@@ -121,6 +123,9 @@ impl Desk {
         let garbled = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let mailbox = mailbox::attach(map(mailbox)?)
             .map_err(|why| garbled(format!("the mailbox of this worker: {why}")))?;
+        let mut lifeline = Lifeline::new(lifeline);
+        // An initializer runs next. If the parent is gone already, the first wait tells.
+        let _ = lifeline.tauten();
         Ok(Self {
             mailbox,
             // Without an arena everything still crosses, in parts.
@@ -129,6 +134,7 @@ impl Desk {
             bell: EventFd::from_fd(worker_bell),
             parent_bell: EventFd::from_fd(parent_bell),
             parent: ParentWatch::of(parent)?,
+            lifeline,
             assembly: Assembly::default(),
             patience: Patience::new(),
             generation: fork_state::generation(),
@@ -146,6 +152,9 @@ impl Desk {
                     Woken::Interrupted => return Ok(Left::Interrupted),
                 }
             };
+            if !self.lifeline.tauten() {
+                return Ok(Left::Orphaned);
+            }
             let (head, content) = (frame.head, frame.payload);
             match head.kind {
                 to_worker::TASK => {
@@ -292,6 +301,8 @@ impl Desk {
         let woken = if tasks.has_next() {
             Woken::Bell
         } else {
+            // While it waits it sees for itself, and leaves in an orderly way.
+            self.lifeline.slacken();
             self.block(face, None)
         };
         self.mailbox.tasks.cancel_sleep();

@@ -34,10 +34,12 @@ pub struct SeatFds {
     pub worker_bell: OwnedFd,
     /// Wakes the parent.
     pub parent_bell: OwnedFd,
+    /// Ends the worker in the midst of a task when the parent is gone.
+    pub lifeline: OwnedFd,
 }
 
 /// How many descriptors a seat has.
-pub const SEAT_FDS: usize = 5;
+pub const SEAT_FDS: usize = 6;
 
 impl Seat {
     /// Takes the descriptors apart, in a fixed order.
@@ -48,13 +50,28 @@ impl Seat {
             results,
             worker_bell,
             parent_bell,
+            lifeline,
         } = self.fds;
-        [mailbox, arguments, results, worker_bell, parent_bell]
+        [
+            mailbox,
+            arguments,
+            results,
+            worker_bell,
+            parent_bell,
+            lifeline,
+        ]
     }
 
     /// Puts a seat together again, in the process that received the descriptors.
     pub fn from_fds(number: u64, parent: i32, fds: [OwnedFd; SEAT_FDS]) -> Self {
-        let [mailbox, arguments, results, worker_bell, parent_bell] = fds;
+        let [
+            mailbox,
+            arguments,
+            results,
+            worker_bell,
+            parent_bell,
+            lifeline,
+        ] = fds;
         Self {
             number,
             parent,
@@ -64,6 +81,7 @@ impl Seat {
                 results,
                 worker_bell,
                 parent_bell,
+                lifeline,
             },
         }
     }

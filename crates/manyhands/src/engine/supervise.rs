@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use manyhands_os::clock::now_ns;
-use manyhands_os::death::{Child, ExitStatus};
+use manyhands_os::death::{Child, ExitStatus, lifeline};
 use manyhands_os::fd::{AsFd, EventFd, OwnedFd, duplicate};
 use manyhands_os::fork_state::{self, Registration};
 use manyhands_os::memory::{Mapping, Memfd};
@@ -323,6 +323,7 @@ impl Crew {
         let arguments = Memfd::create("manyhands-arguments", ARENA_LEN)?;
         let results = Memfd::create("manyhands-results", ARENA_LEN)?;
         let (bell, not_for_children) = private_bell()?;
+        let (lifeline, hold) = lifeline()?;
         let end = mailbox::create(memory, SHAPE);
         // Where address space is scarce there is no arena: payloads are streamed instead.
         let lender = Mapping::shared(&arguments)
@@ -341,6 +342,7 @@ impl Crew {
                 results: results.into(),
                 worker_bell: duplicate(bell.as_fd())?,
                 parent_bell: duplicate(self.parent_bell.as_fd())?,
+                lifeline,
             },
         };
         let result_bytes = SHAPE.result_bytes as usize;
@@ -355,6 +357,7 @@ impl Crew {
                     borrower,
                     not_for_children,
                     bell,
+                    hold,
                 },
             },
         ))

@@ -1,0 +1,86 @@
+//! What ends a process at once when another one has ended, in the midst of whatever it does.
+//!
+//! It is a pipe. One process holds the end to write to, alone, and nobody ever writes; the other has the
+//! kernel send it SIGKILL when that end is closed. So it needs no thread, which a fork in that process
+//! would have to fear, and no signal that a program may block or use itself.
+//! Always: a process that was forked from either of them is not concerned. Where the kernel cannot do it
+//! nothing happens: who can wait has a [`ParentWatch`](super::ParentWatch) as well.
+
+use std::io;
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::fd::{AsRawFd, OwnedFd, pipe};
+use crate::fork_state::{self, ParentFd};
+
+/// The end that is held by the process whose end matters. Let go of, it ends the other one.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "its end is the message")] ParentFd);
+
+/// The end of the process that is to end.
+#[derive(Debug)]
+pub struct Lifeline {
+    fd: OwnedFd,
+    taut: bool,
+    generation: u64,
+}
+
+/// A new lifeline: the descriptor for [`Lifeline::new`], and what is to be held. One for each process
+/// that is to end: the kernel remembers one receiver a pipe.
+pub fn lifeline() -> io::Result<(OwnedFd, Hold)> {
+    let (read, write) = pipe()?;
+    Ok((read, Hold(ParentFd::new(write))))
+}
+
+impl Lifeline {
+    /// The lifeline of this process, slack for now.
+    pub fn new(fd: OwnedFd) -> Lifeline {
+        for (command, argument) in [
+            (libc::F_SETOWN, fork_state::pid()),
+            (F_SETSIG, libc::SIGKILL),
+        ] {
+            // SAFETY: no memory is involved.
+            unsafe { libc::fcntl(fd.as_raw_fd(), command, argument) };
+        }
+        Lifeline {
+            fd,
+            taut: false,
+            generation: fork_state::generation(),
+        }
+    }
+
+    /// From now on this process ends with the other one. `false`: that has ended already.
+    #[inline]
+    pub fn tauten(&mut self) -> bool {
+        self.taut || self.pull()
+    }
+
+    #[cold]
+    fn pull(&mut self) -> bool {
+        self.set(libc::O_ASYNC);
+        // After that, because an end before it sends no signal.
+        let mut polled = [PollFd::new(&self.fd, PollFlags::empty())];
+        let now = crate::clock::timespec(Some(std::time::Duration::ZERO));
+        let _ = rustix::event::poll(&mut polled, now.as_ref());
+        !polled[0].revents().contains(PollFlags::HUP)
+    }
+
+    /// From now on it does not: this process looks for itself.
+    pub fn slacken(&mut self) {
+        if self.taut {
+            self.set(0);
+        }
+    }
+
+    fn set(&mut self, flags: i32) {
+        // The open file is shared with forked children, and theirs to leave alone.
+        if self.generation == fork_state::generation() {
+            // SAFETY: no memory is involved.
+            unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_SETFL, flags) };
+            self.taut = flags != 0;
+        }
+    }
+}
+
+/// Linux's number for it on every machine that we run on.
+const F_SETSIG: i32 = 10;
