@@ -118,7 +118,7 @@ class ExceptionWithTraceback:
     def __init__(self, exc: BaseException, tb: Any) -> None:
         self.exc = exc
         self.tb = _quoted("".join(traceback.format_exception(type(exc), exc, tb)))
-        self.exc.__traceback__ = None
+        _forget_frames(self.exc)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild_exc, (self.exc, self.tb)
@@ -126,8 +126,19 @@ class ExceptionWithTraceback:
 
 def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
     """Put the exception of a worker together with its traceback there."""
-    exc.__cause__ = RemoteTraceback(tb)
+    _give_cause(exc, RemoteTraceback(tb))
     return exc
+
+
+# An exception's class may forbid assignments (a frozen dataclass does); what is every exception's is ours to set.
+
+
+def _forget_frames(exc: BaseException) -> None:
+    BaseException.__dict__["__traceback__"].__set__(exc, None)
+
+
+def _give_cause(exc: BaseException, cause: BaseException) -> None:
+    BaseException.__dict__["__cause__"].__set__(exc, cause)
 
 
 class MaybeEncodingError(Exception):
@@ -173,7 +184,7 @@ def _describe(exc: BaseException) -> str:
         text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
     except Exception:  # a __str__ or __cause__ of the user's that raises
         text = f"{type(exc).__module__}.{type(exc).__qualname__}: {_shown(exc)}\n"
-    exc.__traceback__ = None
+    _forget_frames(exc)
     # Names of files may hold what UTF-8 cannot say.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -200,7 +211,7 @@ def _from_worker(text: str, exc: Any) -> BaseException:
     elif not isinstance(exc, BaseException):
         exc = RemoteError(f"the task raised something that unpickled as {_shown(exc)}")
     error: BaseException = exc
-    error.__cause__ = cause
+    _give_cause(error, cause)
     return error
 
 

@@ -107,6 +107,7 @@ def test_input_is_drawn_no_further_than_the_pool_can_use(pool: Any, tmp_path: An
             drawn += 1
             yield str(tmp_path / "gate")
 
+    assert pool.apply(work.square, (2,)) == 4  # a worker is ready, and begins the first
     results = pool.imap(work.wait_for, gates())
     with pytest.raises(manyhands.TimeoutError):
         results.next(0.5)
@@ -340,3 +341,10 @@ def test_a_dropped_reader_with_a_buffersize_ends_its_input(pool: Any) -> None:
     assert next(results) == 0
     del results
     assert ended.wait(30)
+
+
+def test_an_exception_that_forbids_assignments_comes_back_with_its_traceback(pool: Any) -> None:
+    with pytest.raises(work.Frozen) as caught:
+        pool.apply(work.raise_frozen, (7,))
+    assert caught.value.number == 7
+    assert "in raise_frozen" in str(caught.value.__cause__)

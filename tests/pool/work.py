@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import resource
@@ -74,6 +75,16 @@ class Stubborn(Exception):
         super().__init__(first)
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Lets nobody set its attributes, not even pickle."""
+
+    number: int
+
+    def __reduce__(self) -> Any:
+        return Frozen, (self.number,)
+
+
 class Secretive(Exception):
     """Neither pickles nor has a usable repr."""
 
@@ -97,6 +108,10 @@ def refuse() -> None:
 
 def raise_stubborn(_: object) -> None:
     raise Stubborn("one", "two")
+
+
+def raise_frozen(number: int) -> None:
+    raise Frozen(number)
 
 
 def raise_secretive(_: object) -> None:
