@@ -87,7 +87,8 @@ class _Staff:
     def let_go_of_exited(self) -> None:
         for process in [process for process in self.processes if process.exitcode is not None]:
             process.join()
-            self.processes.remove(process)
+            with contextlib.suppress(ValueError):  # another thread that replaces a worker was faster
+                self.processes.remove(process)
 
 
 class _Tender:

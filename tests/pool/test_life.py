@@ -262,3 +262,15 @@ def test_idle_pool_makes_no_wake_ups(context: Any) -> None:
             return all(switches(pid) - count <= 1 for pid, count in zip(pids, before, strict=True))
 
         until(is_quiet)  # it may have something to clear up first
+
+
+def test_a_worker_that_two_threads_find_exited_is_let_go_of_once(pool: Any) -> None:
+    class Exited:
+        exitcode = 0
+
+        def join(self) -> None:
+            pool._staff.processes.remove(self)  # as the other thread does
+
+    pool._staff.processes.append(Exited())
+    pool._staff.let_go_of_exited()
+    assert len(pool._staff.processes) == 2
