@@ -132,25 +132,31 @@ class _Watch:
         self.acts = acts
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        acts = self.acts.pop(name, None)
-        if acts is None:
+        if name not in self.acts:
             return None
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, "find_spec"):
                 spec: Any = finder.find_spec(name, path, target)
                 if spec is not None:
                     if spec.loader is not None:
-                        spec.loader = _Loader(spec.loader, acts)
+                        spec.loader = _Loader(spec.loader, self, name)
                     return spec
         return None
 
 
 class _Loader:
-    """The module's own loader, and the calls after it."""
+    """The module's own loader, and the calls after it.
 
-    def __init__(self, loader: Any, acts: list[Callable[[Any], object]]) -> None:
+    The calls are the watch's until then: who only asks for a spec may never load the module.
+    """
+
+    def __init__(self, loader: Any, watch: _Watch, name: str) -> None:
         self._loader = loader
-        self._acts = acts
+        self._watch = watch
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
     def create_module(self, spec: Any) -> Any:
         return self._loader.create_module(spec)
@@ -158,5 +164,5 @@ class _Loader:
     def exec_module(self, module: Any) -> None:
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        for act in self._acts:
+        for act in self._watch.acts.pop(self._name, ()):
             act(module)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing.process
 import os
+from pathlib import Path
 from typing import Any
 
 import chores
+
+from scripts import printed
 
 
 def test_standard_librarys_descriptors_come_back_from_our_children(context: Any) -> None:
@@ -64,3 +67,29 @@ def test_pool_whose_subclass_starts_workers_for_queues_is_one_of_ours(context: A
     """As torch's pool is made: its `_repopulate_pool` starts workers of the standard library's kind."""
     with chores.ForeignPool(1, context=context) as pool:
         assert pool.map(chores.square, range(3)) == [0, 1, 4]
+
+
+def test_log_records_have_our_names_though_somebody_only_asked_where_logging_is(tmp_path: Path) -> None:
+    lines = printed(
+        tmp_path,
+        """
+        import sys
+        import manyhands
+
+        def told():
+            import importlib.util
+
+            assert "logging" not in sys.modules
+            assert importlib.util.find_spec("logging").loader.get_source("logging")
+            import logging
+
+            make = logging.getLogRecordFactory()
+            print(make("", 0, "", 0, "", (), None).processName)
+
+        if __name__ == "__main__":
+            child = manyhands.get_context("spawn").Process(target=told, name="somebody")
+            child.start()
+            child.join()
+        """,
+    )
+    assert lines == ["somebody"]
