@@ -50,10 +50,10 @@ class ReentrantCallError(RuntimeError):
 class ResourceTracker:
     """The tracker as its family sees it."""
 
-    def __init__(self, pipe: util._TrackerPipe | None = None) -> None:
+    def __init__(self) -> None:
         self._lock = threading.RLock()
         self._depth = 0  # of calls that hold the lock, in the thread that holds it
-        self._pipe = util._TrackerPipe() if pipe is None else pipe
+        self._pipe = util._TrackerPipe()
         self._seen = False  # running, by this process or the one it was forked from
         self._pid: int | None = None  # the tracker's, in the process that started it
         self._exitcode: int | None = None
@@ -200,7 +200,8 @@ def _reap(pid: int) -> int | None:
         return None
 
 
-_resource_tracker = ResourceTracker(util._tracker_pipe)
+_resource_tracker = ResourceTracker()
+_resource_tracker._pipe = util._tracker_pipe
 ensure_running = _resource_tracker.ensure_running
 register = _resource_tracker.register
 unregister = _resource_tracker.unregister

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from _pickle import load
+from _signal import SIG_DFL, SIGINT, signal  # type: ignore[import-not-found]
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,11 @@ def _main(fd: int, parent_sentinel: int) -> int:
         try:
             prepare(load(from_parent))
             self = load(from_parent)
+        except KeyboardInterrupt:
+            # Ctrl-C reaches the whole family: the program says so, and not each child that was about to start too.
+            signal(SIGINT, SIG_DFL)
+            os.kill(os.getpid(), SIGINT)
+            raise
         finally:
             del current._inheriting
     return int(self._bootstrap(parent_sentinel))

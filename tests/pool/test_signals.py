@@ -22,7 +22,8 @@ import work
 
 if __name__ == "__main__":
     with manyhands.get_context({method!r}).Pool(2) as pool:
-        pool.map(work.square, range(4), 1)
+        while len(set(pool.map(work.pid, range(8), 1))) < 2:
+            pass  # one of the workers is still starting
         print("ready", flush=True)
         {call}
 """

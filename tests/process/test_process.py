@@ -421,6 +421,31 @@ def test_missing_guard_is_explained_and_ends(start, tmp_path):
     assert "RuntimeError" in done.stderr
 
 
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_child_interrupted_before_it_runs_ends_quietly(start, tmp_path):
+    assert printed(
+        tmp_path,
+        """
+        import os, pathlib, signal, sys, time
+        import manyhands
+
+        if __name__ == "__mp_main__":
+            pathlib.Path(sys.argv[2]).touch()
+            time.sleep(60)
+        if __name__ == "__main__":
+            child = manyhands.get_context(sys.argv[1]).Process(target=print, args=("never",))
+            child.start()
+            while not pathlib.Path(sys.argv[2]).exists():
+                time.sleep(0.01)
+            os.kill(child.pid, signal.SIGINT)
+            child.join()
+            print(child.exitcode)
+        """,
+        start,
+        str(tmp_path / "imports"),
+    ) == ["-2"]
+
+
 def test_exception_in_a_target_prints_the_name_and_the_traceback(method, tmp_path):
     done = run(
         tmp_path,
