@@ -8,6 +8,7 @@ exception, whatever becomes of the workers.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import operator
 import os
@@ -40,8 +41,19 @@ _GRACE = 5.0
 
 def worker(seat: _engine.Seat, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
     """The main function of a worker process: serve the pool until dismissed."""
-    _engine.serve(seat, initializer, tuple(initargs))
+    try:
+        _engine.serve(seat, initializer, tuple(initargs))
+        _be_deaf_to_interrupts()
+    except KeyboardInterrupt:
+        # Ctrl-C reaches the whole group: the parent tells the user, its workers just end.
+        _be_deaf_to_interrupts()
     util.debug("worker exiting")
+
+
+def _be_deaf_to_interrupts() -> None:
+    """Leave in an orderly way though a Ctrl-C comes now, unless the user has a handler for it."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
 
 
 def _rebuild_seat(number: int, parent: int, fds: list[Any]) -> _engine.Seat:
