@@ -43,6 +43,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Tells the watchdog which test runs, and how long it may."""
     marker = item.get_closest_marker("timeout")
     limit = float(marker.args[0]) if marker and marker.args else float(item.config.getini("timeout"))
+    limit *= 1 + (item.config.getoption("reruns", None) or 0)  # a rerun is a part of this
     assert _watchdog is not None
     _watchdog.watch(item.nodeid, limit)
     try:
