@@ -19,6 +19,7 @@ __all__ = [
     "Seat",
     "SemLock",
     "__version__",
+    "_has_no_reference_pool",
     "cpu_count",
     "dumps",
     "exchange",
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 __version__: str
+_has_no_reference_pool: bool
 
 @final
 class Child:
@@ -187,7 +189,7 @@ class SemLock:
         board: int | None = None,
         cell: int = 0,
     ) -> Self: ...
-    def acquire(self, block: object = None, timeout: float | None = None) -> bool: ...
+    def acquire(self, block: object = True, timeout: float | None = None) -> bool: ...
     def release(self) -> None: ...
     def __enter__(self) -> bool: ...
     def __exit__(self, *_args: object) -> None: ...
