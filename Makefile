@@ -166,7 +166,7 @@ help: ## this list
 	@sh tools/find-pythons.sh > $@
 
 .venv/tools/.ready: .venv/found pyproject.toml
-	@echo "setting up the tools (maturin, ruff, mypy, typos) in .venv/tools"
+	@echo "setting up the tools (maturin, ruff, mypy, pyright, typos) in .venv/tools"
 	@"$$(sed -n '1s/^[^ ]* //p' .venv/found)" -m venv --clear .venv/tools
 	@$(TOOLS)/python -m pip install --quiet $$($(TOOLS)/python tools/extra.py dev)
 	@touch $@

@@ -1,4 +1,4 @@
-"""Gives the files of users' code beside this one to type checkers: mypy, and pyright where there is one.
+"""Gives the files of users' code beside this one to type checkers: mypy and pyright.
 
 `python tests/typing/checkers.py` prints what is wrong, and fails if something is. Always: all that is asked is asked
 of the sources under `python/`, with Python 3.11 in mind.
@@ -44,12 +44,11 @@ def by_mypy() -> set[tuple[str, int, str]]:
     return {(Path(file).name, int(line), code) for file, line, code in reports}
 
 
-def pyright() -> list[str] | None:
-    """The command that runs pyright, None where there is none."""
-    if find_spec("pyright"):
-        return [sys.executable, "-m", "pyright"]
-    found = shutil.which("pyright")
-    return [found] if found else None
+def pyright() -> list[str]:
+    """The command that runs pyright: basedpyright's build of it, which brings its own node, in pyright's mode."""
+    if not find_spec("basedpyright"):
+        raise RuntimeError("basedpyright is not installed; make .venv/tools/.ready installs it")
+    return [sys.executable, "-m", "basedpyright"]
 
 
 def by_pyright(command: list[str]) -> set[tuple[str, int]]:
@@ -84,11 +83,7 @@ def main() -> int:
     """Say what is wrong; the exit status."""
     wanted = expected()
     wrong = [f"mypy: {line}" for line in differences(by_mypy(), wanted)]
-    command = pyright()
-    if command:
-        wrong += [f"pyright: {line}" for line in differences(by_pyright(command), {at[:2] for at in wanted})]
-    else:
-        print("users' code was not given to pyright: it is not installed")
+    wrong += [f"pyright: {line}" for line in differences(by_pyright(pyright()), {at[:2] for at in wanted})]
     print("\n".join(wrong) if wrong else "users' code: right is accepted, wrong is reported")
     return 1 if wrong else 0
 

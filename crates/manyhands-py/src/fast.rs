@@ -84,6 +84,7 @@ fn call<'py>(
 ///
 /// # Safety
 /// Attached; `object` is one, and `args`, `nargs` and `keywords` are what a caller passed by that protocol.
+#[cold]
 pub(crate) unsafe fn forward(
     object: *mut ffi::PyObject,
     method: &std::ffi::CStr,

@@ -100,6 +100,23 @@ mod real {
             unsafe { AtomicU32::from_ptr(self.place(at, 4).cast()) }
         }
 
+        /// Words at these distances from `at`.
+        #[inline]
+        pub(crate) fn u32s_at<const N: usize>(
+            &self,
+            at: usize,
+            words: [usize; N],
+        ) -> [&AtomicU32; N] {
+            let end = words.iter().fold(0, |end, word| end.max(word + 4));
+            let base = self.place(at, end);
+            assert!(at.is_multiple_of(4));
+            words.map(|word| {
+                assert!(word.is_multiple_of(4));
+                // SAFETY: Inside, as `end` was, for as long as `self` is borrowed; aligned; Words or bytes.
+                unsafe { AtomicU32::from_ptr(base.add(word).cast()) }
+            })
+        }
+
         /// Copies a frame's length and head out, once.
         ///
         /// # Safety

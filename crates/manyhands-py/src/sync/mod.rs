@@ -5,12 +5,13 @@
 //! looking again, so a wake that was lost with a killed process costs a moment.
 //! Not here: what the words mean (`manyhands-shm::sync`), pickling (`manyhands.synchronize`).
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
 use manyhands_os::futex::{self, Scope};
-use manyhands_os::{cpu, identity};
+use manyhands_os::{cpu, fork_state, identity};
 use manyhands_shm::sync::{Holder, Step, Wait};
 use pyo3::prelude::*;
 
@@ -45,9 +46,29 @@ const BAD_LUCK: i32 = -30;
 /// The calling thread, as a lock's word knows it.
 #[inline]
 fn me() -> Holder {
-    place::introduce();
+    thread_local! {
+        /// It, and one more than the generation it was found in.
+        static KNOWN: Cell<(u64, Holder)> = const {
+            Cell::new((0, Holder { process: 0, thread: 0 }))
+        };
+    }
+    let now = fork_state::generation() + 1;
+    let look = |known: &Cell<(u64, Holder)>| match known.get() {
+        (then, me) if then == now => me,
+        _ => find_me(Some((known, now))),
+    };
+    KNOWN.try_with(look).unwrap_or_else(|_| find_me(None)) // a thread on its way out
+}
+
+#[cold]
+fn find_me(known: Option<(&Cell<(u64, Holder)>, u64)>) -> Holder {
+    let introduced = place::introduce();
     let (process, thread) = identity::process_and_thread();
-    Holder { process, thread }
+    let me = Holder { process, thread };
+    if let Some((known, now)) = known.filter(|_| introduced) {
+        known.set((now, me));
+    }
+    me
 }
 
 /// How a stretch of waiting without the interpreter ended.

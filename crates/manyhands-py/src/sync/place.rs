@@ -57,17 +57,21 @@ fn boards() -> MutexGuard<'static, Boards> {
 }
 
 /// Says on every board that a fork brought along what this process's number comes from: it may have gone into
-/// another namespace. To be called before the number is used; costs a look once that is done.
-#[inline]
-pub(super) fn introduce() {
+/// another namespace. To be called before the number is used. False: not yet done, call it again.
+pub(super) fn introduce() -> bool {
     /// One more than the generation in which it was done.
     static DONE: AtomicU64 = AtomicU64::new(0);
-    if DONE.load(Relaxed) != fork_state::generation() + 1 && introduce_everywhere() {
-        DONE.store(fork_state::generation() + 1, Relaxed);
+    let now = fork_state::generation() + 1;
+    if DONE.load(Relaxed) == now {
+        return true;
     }
+    let done = introduce_everywhere();
+    if done {
+        DONE.store(now, Relaxed);
+    }
+    done
 }
 
-#[cold]
 fn introduce_everywhere() -> bool {
     let boards = match BOARDS.try_lock() {
         Ok(boards) => boards,

@@ -292,7 +292,7 @@ impl SemLock {
         self.place.board().word(self.place.cell)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_release(&self, me: Holder) -> Released {
         match self.place.kind {
             Kind::Semaphore => {
@@ -301,7 +301,7 @@ impl SemLock {
                     Err(_) => return Released::TooOften,
                     Ok(None) => {}
                     Ok(Some(made)) => {
-                        if futex::wake(self.word(), 1, Scope::Shared) == 0 {
+                        if self.wake_one() == 0 {
                             semaphore.nobody_slept(made);
                         }
                     }
@@ -327,14 +327,20 @@ impl SemLock {
         Released::Yes
     }
 
+    #[inline]
     pub(super) fn wake_after(&self, somebody_sleeps: bool) {
         if somebody_sleeps {
-            futex::wake(self.word(), 1, Scope::Shared);
+            self.wake_one();
         }
     }
 
+    #[cold]
+    fn wake_one(&self) -> usize {
+        futex::wake(self.word(), 1, Scope::Shared)
+    }
+
     /// Takes it if that needs no wait; an error when a thread has taken it too often.
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_acquire(&self, me: Holder) -> Result<bool, TooDeep> {
         match self.place.kind {
             Kind::Semaphore => {

@@ -202,8 +202,14 @@ impl Board {
 
     #[inline]
     fn at(&self, cell: u32, word: usize) -> &AtomicU32 {
+        self.words(cell, [word])[0]
+    }
+
+    /// Several words of a cell, for one look at whether they are there.
+    #[inline]
+    fn words<const N: usize>(&self, cell: u32, words: [usize; N]) -> [&AtomicU32; N] {
         assert!(cell != 0 && cell < CELLS, "callers have opened the cell");
-        self.region.u32_at(cell as usize * CELL + word)
+        self.region.u32s_at(cell as usize * CELL, words)
     }
 
     /// The address of a cell's first word: different for each lock in this process.
@@ -220,11 +226,8 @@ impl Board {
     /// The lock in a cell.
     #[inline]
     pub fn lock(&self, cell: u32) -> Lock<'_> {
-        Lock::new(
-            self.at(cell, WORD),
-            self.at(cell, THREAD),
-            self.at(cell, DEPTH),
-        )
+        let [word, thread, depth] = self.words(cell, [WORD, THREAD, DEPTH]);
+        Lock::new(word, thread, depth)
     }
 
     /// The semaphore in a cell.
