@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import functools
+import gc
 import itertools
+import os
 import pickle
 import sys
 import threading
@@ -43,6 +45,39 @@ def test_state_of_a_callable_is_fresh_for_each_task(pool: Any) -> None:
     assert sorted(pool.imap_unordered(work.Counter(), range(6), chunksize=2)) == [1, 1, 1, 2, 2, 2]
     assert pool.starmap(work.Counter(), [(1,), (2,)], chunksize=1) == [1, 1]
     assert [pool.apply(work.Counter(), (1,)) for _ in range(3)] == [1] * 3
+
+
+def test_large_state_is_fresh_for_each_task_too(pool: Any) -> None:
+    """It lies in memory that all workers read, and that each task writes to for itself."""
+    table = work.Table()
+    call = functools.partial(work.add_to, table)
+    expected = [(1, 1 + place, 1) for place in range(20)]
+    assert pool.map(call, range(20), chunksize=1) == expected
+    table[-1] = 2  # what was published before is not what is called now
+    assert pool.map(call, [3, 3], chunksize=2) == [(1, 4, 2), (4, 7, 2)]
+    assert table[3] == 1
+
+
+def test_large_state_reaches_the_worker_that_replaces_a_dead_one(pool: Any) -> None:
+    call = functools.partial(work.add_to_or_die, work.Table())
+    answers = pool.imap(call, range(12))
+    for place in range(12):
+        if place == 5:
+            with pytest.raises(manyhands.WorkerDied):
+                next(answers)
+        else:
+            assert next(answers) == (1, 1 + place, 1)
+
+
+def test_large_state_leaves_nothing_behind(pool: Any) -> None:
+    def kept() -> list[str]:
+        found = (os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path))
+        return [path for path in found if "manyhands function" in path]
+
+    for _ in range(3):
+        assert pool.map(functools.partial(work.add_to, work.Table()), [1], chunksize=1) == [(1, 2, 1)]
+    gc.collect()
+    assert len(kept()) <= 1  # the last one at most, until its workers are told
 
 
 @pytest.mark.parametrize("chunksize", [None, 1, 2, 3, 100])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import pickle
 import resource
+import signal
 import sys
 import time
 from typing import Any
@@ -48,6 +50,35 @@ class Counter:
 def collect(seen: list[Any], x: Any) -> list[Any]:
     seen.append(x)
     return list(seen)
+
+
+class Table:
+    """Numbers below 256, all 1 at first, which pickle 5 leaves out of band as it does an array."""
+
+    def __init__(self, numbers: Any = b"\1" * (2 << 20)) -> None:
+        self.numbers = memoryview(numbers if not memoryview(numbers).readonly else bytearray(numbers))
+
+    def __getitem__(self, place: int) -> int:
+        return int(self.numbers[place])
+
+    def __setitem__(self, place: int, number: int) -> None:
+        self.numbers[place] = number
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return Table, (pickle.PickleBuffer(self.numbers),)
+
+
+def add_to(table: Any, place: int) -> tuple[int, int, int]:
+    """Writes to what it shares with others, if it shares it; what it found, made of it, and found at the end."""
+    found = int(table[place])
+    table[place] += place
+    return found, int(table[place]), int(table[-1])
+
+
+def add_to_or_die(table: Any, place: int) -> tuple[int, int, int]:
+    if place == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return add_to(table, place)
 
 
 def fail_on_three(x: int) -> int:

@@ -23,6 +23,7 @@ pub mod error;
 pub mod fd;
 pub mod fork_state;
 pub mod frame;
+pub mod frozen;
 pub mod futex;
 pub mod identity;
 pub mod image;

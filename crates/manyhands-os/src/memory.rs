@@ -132,7 +132,7 @@ impl Memfd {
 }
 
 /// A memfd that nobody can execute, where the kernel knows how to say so (Linux 6.3), else a plain one.
-fn create_fd(name: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn create_fd(name: &str) -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
         Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),

@@ -25,6 +25,7 @@ impl Buffer {
         let (start, len) = match &mut received {
             Received::Copied(bytes) => (bytes.as_mut_ptr(), bytes.len()),
             Received::Lent(block) => (block.as_mut_ptr(), block.len()),
+            Received::Shared(piece) => (piece.as_mut_ptr(), piece.len()),
             Received::Missing(_) => (std::ptr::NonNull::dangling().as_ptr(), 0),
         };
         Self {
@@ -62,7 +63,7 @@ impl Buffer {
         let (start, len) = (slf.get().start, slf.get().len);
         // SAFETY: `view` is CPython's, not null. The bytes live as long as `slf`, to which
         // PyBuffer_FillInfo takes a reference; a moved `Received` keeps its bytes where they are
-        // (a Vec's heap or the arena's mapping), so `start` stays right.
+        // (a Vec's heap, the arena's mapping, or one of its own), so `start` stays right.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,

@@ -184,11 +184,13 @@ impl Crew {
     }
 
     /// Publishes a function: it is sent once to every worker that runs it.
-    pub fn publish(&self, payload: Payload) -> Arc<Function> {
+    pub fn publish(&self, mut payload: Payload) -> Arc<Function> {
         let id = self.next_function.fetch_add(1, Ordering::Relaxed);
+        let frozen = payload.freeze();
         Arc::new(Function {
             id,
             payload,
+            frozen,
             graveyard: Arc::clone(&self.graveyard),
             generation: self.generation,
         })

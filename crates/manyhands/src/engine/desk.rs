@@ -12,6 +12,7 @@ use manyhands_os::clock::now_ns;
 use manyhands_os::death::{Lifeline, ParentWatch};
 use manyhands_os::fd::{AsFd, EventFd};
 use manyhands_os::fork_state;
+use manyhands_os::frozen::Frozen;
 use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_os::poll;
 use manyhands_shm::arena::{Borrower, Lender};
@@ -85,6 +86,7 @@ pub struct Desk {
     bell: EventFd,
     parent_bell: EventFd,
     parent: ParentWatch,
+    parent_pid: i32,
     lifeline: Lifeline,
     assembly: Assembly,
     patience: Patience,
@@ -134,6 +136,7 @@ impl Desk {
             bell: EventFd::from_fd(worker_bell),
             parent_bell: EventFd::from_fd(parent_bell),
             parent: ParentWatch::of(parent)?,
+            parent_pid: parent,
             lifeline,
             assembly: Assembly::default(),
             patience: Patience::new(),
@@ -143,7 +146,12 @@ impl Desk {
 
     /// Tells the parent that this worker is initialised, then serves it until it leaves.
     pub fn serve(&mut self, face: &mut dyn Execute) -> Result<Left, Garbled> {
-        self.say(face, to_parent::READY, 0, 0, 0, Payload::default());
+        let opens = if Frozen::can_open_of(self.parent_pid) {
+            wire::OPENS
+        } else {
+            0
+        };
+        self.say(face, to_parent::READY, 0, 0, opens, Payload::default());
         loop {
             let Some(frame) = self.mailbox.tasks.take()? else {
                 match self.idle(face) {
@@ -181,6 +189,11 @@ impl Desk {
                     {
                         return Ok(Left::Orphaned);
                     }
+                }
+                to_worker::DEFINE if head.flags & wire::FROZEN != 0 => {
+                    let (buffers, bytes) = wire::open_frozen(content, self.parent_pid)?;
+                    let bytes = Received::Copied(bytes.to_vec());
+                    face.define(head.tag, bytes, buffers);
                 }
                 to_worker::DEFINE => {
                     let (bytes, buffers) =

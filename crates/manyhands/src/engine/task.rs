@@ -5,13 +5,15 @@
 //! Not here: how bytes cross to the worker (`wire`), who gets which task (`dispatch`).
 
 use std::fmt;
-use std::ops::Deref;
+use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::ThreadId;
 
 use manyhands_os::death::ExitStatus;
 use manyhands_os::fork_state;
+use manyhands_os::frozen::{Frozen, FrozenCopy};
 use manyhands_shm::arena::Block;
 
 /// A large buffer that a task or a result carries beside its bytes.
@@ -136,9 +138,37 @@ impl fmt::Debug for Payload {
 pub struct Function {
     pub(super) id: u32,
     pub(super) payload: Payload,
+    /// Its buffers once more, for workers to have copies of without anybody copying them.
+    pub(super) frozen: Option<Frozen>,
     pub(super) graveyard: Arc<std::sync::Mutex<Vec<u32>>>,
     /// Of the process that published it.
     pub(super) generation: u64,
+}
+
+/// Buffers of a function that are larger than this in all are frozen.
+const FREEZE: usize = 1 << 20;
+/// The pieces of one function that workers are told of in one frame; each is a mapping there.
+const MOST_FROZEN: usize = 64;
+
+impl Payload {
+    /// Freezes what is large, and has it be the buffers from now on; `None` if it is small, or if that cannot be done.
+    pub(super) fn freeze(&mut self) -> Option<Frozen> {
+        let total: usize = self.buffers.iter().map(|buffer| buffer.len()).sum();
+        if total <= FREEZE || self.buffers.len() > MOST_FROZEN {
+            return None;
+        }
+        let pieces: Vec<&[u8]> = self.buffers.iter().map(|buffer| &buffer[..]).collect();
+        let frozen = Frozen::create("manyhands function", &pieces).ok()?;
+        let copies: Result<Vec<SharedBuffer>, _> = (0..pieces.len())
+            .map(|piece| {
+                frozen
+                    .copy(piece)
+                    .map(|copy| Arc::new(copy) as SharedBuffer)
+            })
+            .collect();
+        self.buffers = copies.ok()?;
+        Some(frozen)
+    }
 }
 
 impl Drop for Function {
@@ -181,15 +211,51 @@ impl fmt::Debug for Task {
     }
 }
 
-/// Bytes that came from the other side: copied out of the ring, or still in the arena.
+/// Bytes that came from the other side: copied out of the ring, still in the arena, or kept by the parent.
 #[derive(Debug)]
 pub enum Received {
     /// In memory of this process.
     Copied(Vec<u8>),
     /// In a block of the arena that is given back when this is dropped.
     Lent(Block),
+    /// Kept by the parent for all workers: a copy of it costs what is written to it.
+    Shared(Piece),
     /// It came, so many bytes long, but there was no memory to keep it.
     Missing(u64),
+}
+
+/// One of the buffers that the parent has frozen, as this worker has it.
+#[derive(Debug)]
+pub struct Piece {
+    frozen: Arc<Frozen>,
+    number: usize,
+    copy: FrozenCopy,
+}
+
+impl Piece {
+    pub(super) fn of(frozen: &Arc<Frozen>, number: usize) -> io::Result<Self> {
+        let frozen = Arc::clone(frozen);
+        let copy = frozen.copy(number)?;
+        Ok(Self {
+            frozen,
+            number,
+            copy,
+        })
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.copy
+    }
+}
+
+impl DerefMut for Piece {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.copy
+    }
 }
 
 impl Received {
@@ -199,6 +265,10 @@ impl Received {
         let mut copy = Vec::new();
         match self {
             Self::Missing(len) => Self::Missing(*len),
+            Self::Shared(piece) => match Piece::of(&piece.frozen, piece.number) {
+                Ok(again) => Self::Shared(again),
+                Err(_) => Self::Missing(piece.len() as u64),
+            },
             bytes => match copy.try_reserve_exact(bytes.len()) {
                 Ok(()) => {
                     copy.extend_from_slice(bytes);
@@ -217,6 +287,7 @@ impl Deref for Received {
         match self {
             Self::Copied(bytes) => bytes,
             Self::Lent(block) => block,
+            Self::Shared(piece) => piece,
             Self::Missing(_) => &[],
         }
     }

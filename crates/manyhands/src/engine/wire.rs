@@ -3,15 +3,18 @@
 //! Small payloads travel inside their frame. Large ones are copied once into blocks of
 //! the arena, and the frame carries their descriptors. Where the arena has no room (or
 //! there is none), the payload is sent ahead of its frame in parts that fit the ring, so
-//! that a full arena is slow and never a deadlock.
+//! that a full arena is slow and never a deadlock. The large buffers of a function, which every
+//! worker needs, are kept by the parent, sealed, and the frame says where.
 //! Always: whatever the other side wrote is checked here or in `manyhands-shm` before use.
 
+use std::io;
 use std::sync::Arc;
 
+use manyhands_os::frozen::{Address, Frozen};
 use manyhands_shm::arena::{Borrower, Descriptor, Lender};
 use manyhands_shm::mailbox::Head;
 
-use super::task::{Function, Payload, Received};
+use super::task::{Function, Payload, Piece, Received};
 
 /// Frames from the parent to a worker.
 pub(super) mod to_worker {
@@ -29,7 +32,7 @@ pub(super) mod to_worker {
 
 /// Frames from a worker to the parent.
 pub(super) mod to_parent {
-    /// The worker is initialised and takes tasks.
+    /// The worker is initialised and takes tasks; extra = [`OPENS`](super::OPENS) or 0.
     pub(in super::super) const READY: u16 = 1;
     /// The worker could not be initialised; payload says why.
     pub(in super::super) const FAILED: u16 = 2;
@@ -39,6 +42,9 @@ pub(super) mod to_parent {
     pub(in super::super) const PART: u16 = 4;
 }
 
+/// The worker can open what the parent has open.
+pub(super) const OPENS: u64 = 1;
+
 /// The function raised instead of returning.
 pub(super) const RAISED: u16 = 1;
 /// The payload begins with a table of descriptors: one a buffer.
@@ -47,6 +53,8 @@ const BLOCKS: u16 = 2;
 const BYTES_IN_BLOCK: u16 = 4;
 /// The payload came ahead, in parts; the frame holds their number.
 const STREAMED: u16 = 8;
+/// The parent keeps the buffers; the payload begins with where.
+pub(super) const FROZEN: u16 = 16;
 /// The face's mark is kept in the upper half.
 const MODE_SHIFT: u32 = 8;
 
@@ -126,6 +134,69 @@ pub(super) fn pack(
         inline,
         loans,
     })
+}
+
+/// Where the parent keeps the buffers: its descriptor, the file's identity, how many pieces, and their places; all
+/// in little-endian words of eight bytes.
+pub(super) fn frozen_table(frozen: &Frozen) -> io::Result<Vec<u8>> {
+    let Address { fd, file } = frozen.address()?;
+    let pieces = frozen.pieces();
+    let words = [fd as u64, file.0, file.1, pieces.len() as u64];
+    let places = pieces.iter().flat_map(|place| [place.start, place.end]);
+    Ok(words
+        .into_iter()
+        .chain(places)
+        .flat_map(u64::to_le_bytes)
+        .collect())
+}
+
+/// Opens what a table says that the process `parent` keeps; the pieces, and the bytes after the table. A piece that
+/// cannot be had is missing.
+pub(super) fn open_frozen(content: &[u8], parent: i32) -> Result<(Vec<Received>, &[u8]), Garbled> {
+    let (words, _) = content.as_chunks::<8>();
+    let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let mut next = || words.next();
+    let head = (|| Some((next()?, next()?, next()?, next()?)))();
+    let (fd, device, inode, count) = head.ok_or(Garbled::Table {
+        announced: 0,
+        len: content.len(),
+    })?;
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let end = count
+        .checked_mul(16)
+        .and_then(|len| len.checked_add(32))
+        .filter(|end| *end <= content.len())
+        .ok_or(Garbled::Table {
+            announced: count,
+            len: content.len(),
+        })?;
+    let pairs = content[32..end].as_chunks::<16>().0;
+    let word = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    let places: Vec<_> = pairs
+        .iter()
+        .map(|pair| word(&pair[..8])..word(&pair[8..]))
+        .collect();
+    let lens: Vec<u64> = places
+        .iter()
+        .map(|place| place.end.saturating_sub(place.start))
+        .collect();
+    let address = Address {
+        fd: fd as i32,
+        file: (device, inode),
+    };
+    let frozen = Frozen::open(parent, address, places).map(Arc::new);
+    let pieces = lens.into_iter().enumerate().map(|(number, len)| {
+        match frozen.as_ref().map(|frozen| Piece::of(frozen, number)) {
+            Ok(Ok(piece)) => Received::Shared(piece),
+            _ => Received::Missing(len),
+        }
+    });
+    Ok((pieces.collect(), &content[end..]))
 }
 
 /// Takes a block back that nobody opened.

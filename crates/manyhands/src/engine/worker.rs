@@ -162,6 +162,8 @@ pub(super) struct Worker {
     /// How many more tasks it may be given.
     tasks_left: Option<u64>,
     pub(super) ready: bool,
+    /// It can open descriptors of this process.
+    opens_ours: bool,
     /// It left a task lying for [`OVERDUE`], and has not moved since: it may be stopped.
     absent: bool,
     /// The task that it was seen not to have begun, by serial, and since when.
@@ -220,6 +222,7 @@ impl Worker {
             pace_ns: 0,
             tasks_left: max_tasks,
             ready: false,
+            opens_ours: false,
             absent: false,
             lying: None,
             stopped: false,
@@ -437,6 +440,19 @@ impl Worker {
 
     /// Sends a function ahead of its first task. `false`: not yet, there is no room.
     fn define(&mut self, function: Arc<Function>) -> bool {
+        if let Some(frozen) = &function.frozen {
+            if !self.ready {
+                return false; // it has not said yet whether it can open what we keep
+            }
+            if self.opens_ours
+                && function.payload.bytes.len() <= wire::INLINE_MAX
+                && let Ok(table) = wire::frozen_table(frozen)
+                && table.len() + function.payload.bytes.len() <= self.tasks.max_payload()
+            {
+                let parts = [&table[..], &function.payload.bytes[..]];
+                return self.push_definition(function.id, wire::FROZEN, &parts);
+            }
+        }
         let Some(packed) = wire::pack(
             &function.payload,
             self.lender.as_mut(),
@@ -449,25 +465,32 @@ impl Worker {
             self.advance_stream();
             return self.outgoing.is_none();
         };
-        let head = Head {
-            kind: to_worker::DEFINE,
-            flags: packed.flags,
-            tag: function.id,
-            id: 0,
-            extra: 0,
-        };
         let inline: &[u8] = if packed.inline {
             &function.payload.bytes
         } else {
             &[]
         };
-        if self.tasks.push(head, &[&packed.table, inline]).is_err() {
+        let pushed = self.push_definition(function.id, packed.flags, &[&packed.table, inline]);
+        if !pushed {
             self.reclaim(packed.loans);
-            return false;
         }
-        self.unpublished = true;
-        self.known.insert(function.id);
-        true
+        pushed
+    }
+
+    fn push_definition(&mut self, id: u32, flags: u16, parts: &[&[u8]]) -> bool {
+        let head = Head {
+            kind: to_worker::DEFINE,
+            flags,
+            tag: id,
+            id: 0,
+            extra: 0,
+        };
+        let pushed = self.tasks.push(head, parts).is_ok();
+        if pushed {
+            self.unpublished = true;
+            self.known.insert(id);
+        }
+        pushed
     }
 
     /// Remembers that a function is not needed any more.
@@ -607,6 +630,7 @@ impl Worker {
             match head.kind {
                 to_parent::READY => {
                     self.ready = true;
+                    self.opens_ours = head.extra & wire::OPENS != 0;
                     heard.ready = true;
                 }
                 to_parent::PART => self.assembly.part(&head, content)?,
