@@ -80,6 +80,41 @@ def test_large_state_leaves_nothing_behind(pool: Any) -> None:
     assert len(kept()) <= 1  # the last one at most, until its workers are told
 
 
+PLAIN = [
+    *(None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**63, 10**40, 1.5, float("inf"), 5e-324),
+    *("", "abc", "äöü\U0001f600", "a\0b", "x" * 5000, "é" * 5000, "\ud800", b"", b"abc" * 10, b"y" * 20_000),
+    *(b"z" * 200_000, b"z" * 3_000_000, bytearray(b"ab"), (), (1,), (1, "a", None, 2.5, True), (b"x",), (1, (2,))),
+    *([], [1, 2, 3], [1.0, 2.0], [1, 2.0], [True, 1], [1, True], [1.0, None], ["a"] * 10, ["x" * 200], [2**70]),
+    *([1, 2**70], [1.0, "a"], [[1]], list(range(5000)), ("a" * 96, "ä" * 48, "ä" * 96), {"a": 1}),
+]
+
+
+def types(value: object) -> object:
+    """Of the value and of all that is in it."""
+    return [type(value), *(map(types, value) if isinstance(value, list | tuple) else ())]
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
+def test_plain_values_come_back_as_they_were(pool: Any, chunksize: int | None) -> None:
+    """Numbers, strings and short collections of them do not go the way of pickles."""
+    answers = pool.map(work.same, PLAIN, chunksize)
+    assert answers == PLAIN
+    assert [types(answer) for answer in answers] == [types(value) for value in PLAIN]
+    for value in PLAIN:
+        answer = pool.apply(work.same, (value,))
+        assert answer == value
+        assert types(answer) == types(value)
+
+
+def test_what_only_looks_plain_keeps_its_class(pool: Any) -> None:
+    looks = [work.Whole(3), work.Name("a"), work.Pair((1, 2)), -0.0, float("nan")]
+    whole, name, pair, zero, nan = pool.map(work.same, looks, 1)
+    assert (type(whole), type(name), type(pair)) == (work.Whole, work.Name, work.Pair)
+    assert repr((zero, nan)) == "(-0.0, nan)"
+    first, second = pool.apply(work.same, ([work.Whole(1), work.Name("b")],))
+    assert (type(first), type(second)) == (work.Whole, work.Name)
+
+
 @pytest.mark.parametrize("chunksize", [None, 1, 2, 3, 100])
 def test_map_keeps_the_order(pool: Any, chunksize: int | None) -> None:
     assert pool.map(work.square, range(50), chunksize) == [x * x for x in range(50)]

@@ -52,6 +52,18 @@ def collect(seen: list[Any], x: Any) -> list[Any]:
     return list(seen)
 
 
+class Whole(int):
+    pass
+
+
+class Name(str):
+    pass
+
+
+class Pair(tuple[int, int]):
+    pass
+
+
 class Table:
     """Numbers below 256, all 1 at first, which pickle 5 leaves out of band as it does an array."""
 

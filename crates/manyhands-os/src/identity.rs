@@ -58,7 +58,11 @@ pub fn process() -> u32 {
             mix(view ^ started.rotate_left(32)),
         ),
         // Whoever is like this one in all else has not come here at this very nanosecond.
-        Err(_) => (fork_state::pid() as u32 & PID_MASK, 0, mix(now())),
+        Err(_) => (
+            fork_state::pid() as u32 & PID_MASK,
+            0,
+            mix(crate::clock::now_ns()),
+        ),
     };
     VIEW.store(view, Relaxed);
     MARK.store((mark >> 32) as u32 & !PID_MASK, Relaxed);
@@ -138,11 +142,6 @@ fn identity(number: i32, started: u64, view: u64) -> u32 {
 fn mix(number: u64) -> u64 {
     let mixed = (number ^ number >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ mixed >> 32 ^ mixed << 32
-}
-
-fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (time.tv_sec as u64).wrapping_mul(1_000_000_000) ^ time.tv_nsec as u64
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Pickling, with a pickler that is kept.
 //!
-//! Values are written by CPython's own C pickler, protocol 5, straight into a buffer of
-//! ours; large buffers stay out of band. What users registered, with `copyreg` or with
+//! Plain values are written by hand (`plain`), all others by CPython's own C pickler, protocol 5, straight into a
+//! buffer of ours; large buffers stay out of band. What users registered, with `copyreg` or with
 //! `reduction.ForkingPickler.register`, counts, however late it was registered.
 //! Always: an encoder is used by one call at a time. A `__reduce__` that pickles again
 //! (or uses the pool) takes another one, so there is no state to confuse.
@@ -18,10 +18,11 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::buffer::Buffer;
 use crate::once::{Once, name};
+use crate::plain;
 
 /// Buffers shorter than this are pickled in band: that is as fast, and leaves no view
 /// that would pin a block of the arena.
-const OUT_OF_BAND: usize = 128 << 10;
+pub(crate) const OUT_OF_BAND: usize = 128 << 10;
 /// What a kept encoder may hold on to between two uses.
 const KEEP: usize = 64 << 10;
 
@@ -185,6 +186,14 @@ impl Encoder {
 
 /// Pickles `value`. The error is the pickler's own.
 pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payload> {
+    match plain::encode(value) {
+        Some(payload) => Ok(payload),
+        None => pickled(py, value),
+    }
+}
+
+/// Pickles `value`, plain or not: for what is kept as a pickle.
+pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payload> {
     let spare = locked(&SPARE).pop();
     let encoder = match spare {
         Some(mut encoder) => {
@@ -225,20 +234,26 @@ pub(crate) fn decode<'py>(
     Pickle::new(py, bytes, buffers)?.load(py)
 }
 
-/// A pickle that came from the other side, to be loaded until that succeeds.
-pub(crate) struct Pickle {
-    data: Py<PyAny>,
-    buffers: Option<Py<PyList>>,
+/// What came from the other side, to be decoded until that succeeds.
+pub(crate) enum Pickle {
+    Plain(Py<PyAny>),
+    Pickled {
+        data: Py<PyAny>,
+        buffers: Option<Py<PyList>>,
+    },
 }
 
 impl Pickle {
     pub(crate) fn new(py: Python<'_>, bytes: Received, buffers: Vec<Received>) -> PyResult<Self> {
         complete(&bytes, &buffers)?;
+        if plain::is_plain(&bytes) {
+            return Ok(Self::Plain(plain::decode(py, &bytes, &buffers)?.unbind()));
+        }
         let views = match buffers.is_empty() {
             true => None,
             false => Some(views(py, buffers)?.unbind()),
         };
-        Ok(Self {
+        Ok(Self::Pickled {
             data: readable(py, bytes)?.unbind(),
             buffers: views,
         })
@@ -246,8 +261,13 @@ impl Pickle {
 
     /// Unpickles it. The error may be anything that ran meanwhile, a signal handler included.
     pub(crate) fn load<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let buffers = self.buffers.as_ref().map(|buffers| buffers.bind(py));
-        loads(py, self.data.bind(py), buffers)
+        match self {
+            Self::Plain(value) => Ok(value.bind(py).clone()),
+            Self::Pickled { data, buffers } => {
+                let buffers = buffers.as_ref().map(|buffers| buffers.bind(py));
+                loads(py, data.bind(py), buffers)
+            }
+        }
     }
 }
 

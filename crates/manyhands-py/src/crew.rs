@@ -117,7 +117,7 @@ impl PyCrew {
         if let Some(published) = find() {
             return Ok(Some(published));
         }
-        let published = self.crew.publish(codec::encode(py, function)?);
+        let published = self.crew.publish(codec::pickled(py, function)?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = (kept.len() >= KEPT_FUNCTIONS).then(|| kept.remove(0));
         kept.push((function.clone().unbind(), Arc::clone(&published)));
@@ -211,7 +211,7 @@ impl PyCrew {
         }
         let published = match self.published(py, function) {
             Ok(Some(published)) => Ok(published),
-            Ok(None) => codec::encode(py, function).map(|payload| self.crew.publish(payload)),
+            Ok(None) => codec::pickled(py, function).map(|payload| self.crew.publish(payload)),
             Err(error) => Err(error),
         };
         let iterator = fast::iter(iterable);

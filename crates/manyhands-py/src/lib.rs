@@ -14,6 +14,7 @@ mod job;
 mod manager;
 mod message;
 mod once;
+mod plain;
 mod process;
 mod queue;
 mod seat;
