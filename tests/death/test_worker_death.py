@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 from typing import Any
@@ -83,6 +84,32 @@ def test_tasks_queued_behind_the_killed_one_are_unharmed(context: Any, tmp_path:
         assert large.get(30) == b"x" * (1 << 20)
 
 
+KINDS = {
+    "in its frame": lambda: [{"a": 1}, "b" * 200],
+    "its bytes in a block": lambda: [f"{number}" * 40 for number in range(5000)],
+    "a buffer in a block": lambda: b"x" * (1 << 20),
+    "bytes in its frame, buffers in blocks": lambda: [work.Table(b"2" * (1 << 20)), work.Table(b"3" * (1 << 18))],
+    "bytes and a buffer in blocks": lambda: [b"y" * 100_000, work.Table(b"4" * (1 << 18))],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_that_was_handed_to_a_worker_that_dies_is_whole(context: Any, tmp_path: Any, kind: str) -> None:
+    """However its payload travelled, it goes to the next worker as it was."""
+    with context.Pool(1) as pool:
+        running = pool.apply_async(work.touch_and_wait, ((str(tmp_path / "here"), str(tmp_path / "gate")),))
+        until(lambda: (tmp_path / "here").exists() and (tmp_path / "here").read_text())
+        value = KINDS[kind]()
+        queued = [pool.apply_async(work.same, (value,)) for _ in range(2)]
+        before = pickle.dumps(value, 5)
+        if not isinstance(value, bytes) and isinstance(value[-1], work.Table):
+            value[-1][0] = 9  # what was handed over is not looked at again
+        os.kill(int((tmp_path / "here").read_text()), signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            running.get(30)
+        assert [pickle.dumps(result.get(30), 5) == before for result in queued] == [True, True]
+
+
 def test_a_callback_hears_of_the_death(pool: Any) -> None:
     heard: list[BaseException] = []
     pool.apply_async(work.kill_self, error_callback=heard.append).wait()
@@ -90,8 +117,6 @@ def test_a_callback_hears_of_the_death(pool: Any) -> None:
 
 
 def test_the_error_of_a_death_pickles(pool: Any) -> None:
-    import pickle
-
     with pytest.raises(WorkerDied) as caught:
         pool.apply(work.kill_self)
     copy = pickle.loads(pickle.dumps(caught.value))

@@ -113,6 +113,8 @@ struct Encoder {
     clear_memo: Py<PyAny>,
     /// How many reducers there were when the table was made.
     reducers: (usize, usize),
+    /// Length of the last pickle.
+    last: usize,
 }
 
 struct Tables {
@@ -166,6 +168,7 @@ impl Encoder {
             sink: sink.unbind(),
             pickler: pickler.unbind(),
             reducers: (usize::MAX, usize::MAX),
+            last: 0,
         };
         encoder.refresh(py, tables)?;
         Ok(encoder)
@@ -195,20 +198,24 @@ pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Paylo
 /// Pickles `value`, plain or not: for what is kept as a pickle.
 pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payload> {
     let spare = locked(&SPARE).pop();
-    let encoder = match spare {
+    let mut encoder = match spare {
         Some(mut encoder) => {
             encoder.refresh(py, tables(py)?)?;
             encoder
         }
         None => Encoder::new(py)?,
     };
+    if encoder.last > KEEP {
+        // Probably as long as the one before: room for it at once, and no copy at each doubling.
+        let _ = locked(&encoder.sink.get().bytes).try_reserve_exact(encoder.last);
+    }
     // An encoder whose dump failed is thrown away with whatever it has memoised.
     crate::fast::call1(encoder.dump.bind(py), value)?;
     crate::fast::call0(encoder.clear_memo.bind(py))?;
     let sink = encoder.sink.get();
     let mut bytes = locked(&sink.bytes);
     let payload = Payload {
-        bytes: if bytes.len() <= KEEP {
+        bytes: if bytes.len() <= KEEP && bytes.capacity() <= 2 * KEEP {
             let copy = bytes.to_vec();
             bytes.clear();
             copy
@@ -218,6 +225,7 @@ pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payl
         buffers: std::mem::take(&mut *locked(&sink.buffers)),
     };
     drop(bytes);
+    encoder.last = payload.bytes.len();
     let mut spare = locked(&SPARE);
     if spare.len() < 8 {
         spare.push(encoder);

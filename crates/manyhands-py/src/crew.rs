@@ -15,10 +15,11 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::chunking::Chunking;
 use crate::codec;
 use crate::fast;
 use crate::handle::{Handle, PULSE, wait};
-use crate::items::{Chunking, Items, is_prompt, tell};
+use crate::items::{Items, is_prompt, tell};
 use crate::job::{Kind, PyJob, abandoned, mode};
 use crate::seat;
 use crate::stray;

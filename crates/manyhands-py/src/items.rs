@@ -7,41 +7,12 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyIterator, PyList, PyTuple};
 
+use crate::chunking::Chunking;
 use crate::codec;
 use crate::fast;
 use crate::job::{PyJob, abandoned, mode};
 use crate::once::Once;
 use crate::stray;
-
-/// Items in one task at most, if the caller did not say.
-const MOST_ITEMS: usize = 1024;
-
-/// How many items go into one task.
-pub(crate) enum Chunking {
-    Fixed(usize),
-    /// A share of what is left: large at first, one at the end, so that workers end together.
-    Guided {
-        left: usize,
-        workers: usize,
-    },
-    /// The length of the input is not known: grow with what was seen.
-    Growing {
-        workers: usize,
-    },
-}
-
-impl Chunking {
-    fn next(&self, drawn: usize) -> usize {
-        match self {
-            Self::Fixed(size) => *size,
-            Self::Guided { left, workers } => left
-                .saturating_sub(drawn)
-                .div_ceil(workers * 4)
-                .clamp(1, MOST_ITEMS),
-            Self::Growing { workers } => (drawn / (workers * 8)).clamp(1, MOST_ITEMS),
-        }
-    }
-}
 
 /// Whether an iterator is one of CPython's own over its own collections: it runs no code of the user's
 /// and waits for nothing.
@@ -106,7 +77,7 @@ impl Items {
                 item
             }
             None => {
-                let size = self.chunking.next(self.drawn);
+                let size = self.chunking.next(self.drawn, &self.job.seen());
                 let items = islice(py)?.call1((iterator, size))?;
                 let items = fast::call1(py.get_type::<PyList>().as_any(), &items)?;
                 let len = items.len()?;
@@ -141,6 +112,10 @@ impl Items {
                 return Ok(One::Failed);
             }
         };
+        if self.chunking.learns() {
+            let items = part.cast::<PyList>().map_or(1, |items| items.len());
+            self.job.seen().began(index, items, payload.len());
+        }
         let mode = match (self.single, self.starred) {
             (true, false) => mode::ONE,
             (true, true) => mode::ARGS,

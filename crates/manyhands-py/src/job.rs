@@ -16,6 +16,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyModule};
 
+use crate::chunking::Seen;
 use crate::codec::Pickle;
 use crate::fast;
 use crate::stray;
@@ -119,6 +120,8 @@ pub(crate) struct PyJob {
     callbacks: Mutex<Callbacks>,
     /// For messages. Taken only by `drop`.
     function: Option<Py<PyAny>>,
+    /// What a map's tasks took.
+    seen: Mutex<Seen>,
     /// Of the process that made it.
     generation: u64,
 }
@@ -152,6 +155,7 @@ impl PyJob {
             has_callbacks: callback.is_some() || error_callback.is_some(),
             callbacks: Mutex::new((callback, error_callback)),
             function: Some(function),
+            seen: Mutex::default(),
             generation: fork_state::generation(),
         }
     }
@@ -175,6 +179,11 @@ impl PyJob {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its tasks took so far, if it is a map whose chunks are ours to choose.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state for a reader, who may be in a forked child: a thread that is not there may hold the lock.
@@ -526,6 +535,15 @@ impl Drop for PyJob {
 
 impl Job for PyJob {
     fn settle(&self, index: u64, outcome: Outcome) -> News {
+        if let (Kind::List, Outcome::Replied(reply)) = (self.kind, &outcome) {
+            let bytes = reply
+                .buffers
+                .iter()
+                .map(|buffer| buffer.len())
+                .sum::<usize>();
+            self.seen()
+                .ended(index, reply.ran_ns, reply.bytes.len() + bytes);
+        }
         self.add(index, Part::Outcome(outcome))
     }
 
@@ -588,6 +606,7 @@ impl Pickled {
             mode,
             bytes,
             buffers,
+            ran_ns: _,
         } = reply;
         if !raised {
             return Ok(Self {

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod buffer;
+mod chunking;
 mod codec;
 mod connection;
 mod crew;

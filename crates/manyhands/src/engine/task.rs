@@ -304,6 +304,8 @@ pub struct Reply {
     pub bytes: Received,
     /// Its out-of-band buffers.
     pub buffers: Vec<Received>,
+    /// Nanoseconds that it ran.
+    pub ran_ns: u64,
 }
 
 /// How a worker died, and where its task stood.

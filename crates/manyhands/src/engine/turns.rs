@@ -28,6 +28,8 @@ const FOLLOW: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(60);
 /// While somebody else collects, the tending thread looks this seldom.
 const LINGER_MOST: Duration = Duration::from_millis(50);
+/// Payloads from this length on are drawn one by one, as workers have room for them.
+const LARGE: usize = 64 << 10;
 /// The tending thread leaves the collecting to a waiting thread that comes within this time.
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -306,10 +308,12 @@ impl Crew {
         // An input that may wait for something, perhaps for what comes of its first item, has each
         // item handed out before the next is asked for: that may be the same buffer, filled anew.
         let at_once = source.drawer() != Drawer::Anyone;
+        // Large ones too: one that finds no room has to be copied.
         let need = if at_once { Need::Sure } else { Need::IfCheap };
         let more = source.draw(room.min(64), &mut |task| {
+            let large = task.payload.len() >= LARGE;
             drawn.push(task);
-            !at_once || self.hand_out(&mut drawn, need)
+            !(at_once || large) || self.hand_out(&mut drawn, need)
         });
         self.hand_out(&mut drawn, need);
         if !self.is_ours() {
@@ -358,7 +362,7 @@ impl Crew {
             }
             floor.publish();
         }
-        let more = floor.waiting.is_empty();
+        let more = floor.waiting.is_empty() && dispatch::room(&floor.workers) > 0;
         let litter = floor.litter();
         drop(floor);
         drop(litter);

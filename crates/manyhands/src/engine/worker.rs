@@ -34,11 +34,12 @@ pub(super) struct Handed {
     function: Option<Arc<Function>>,
     ticket: Ticket,
     loans: Vec<Descriptor>,
-    /// How many of these loans, the last ones, are buffers.
+    /// How many of these loans, the last ones, are buffers; a first one may be the bytes.
     buffers: usize,
-    /// What cannot be read back from the ring: the bytes of a payload that went by arena, without the
-    /// buffers, which are read back from their blocks (whoever gave them may have changed them
-    /// since); or all of one that was streamed, with buffers of its own.
+    /// Bytes in its frame that are no payload: the table of loans.
+    table_len: usize,
+    /// What cannot be read back from the ring and from the blocks: all of a payload that was streamed, with
+    /// buffers of its own.
     retained: Option<Payload>,
     /// How long the whole payload is, if it is not in the ring.
     bytes: usize,
@@ -386,12 +387,10 @@ impl Worker {
         };
         match self.tasks.push(head, &[&packed.table, inline]) {
             Ok(ticket) => {
-                let mut payload = task.payload;
+                let payload = task.payload;
                 let bytes = if packed.flags == 0 { 0 } else { payload.len() };
-                let buffers = std::mem::take(&mut payload.buffers);
-                let buffers_len = buffers.len();
-                self.shed(buffers);
-                let retained = (packed.flags != 0).then_some(payload);
+                let buffers = payload.buffers.len();
+                self.shed(payload.buffers);
                 self.unpublished = true;
                 self.enlist(Handed {
                     job: task.job,
@@ -401,8 +400,9 @@ impl Worker {
                     function: task.function,
                     ticket,
                     loans: packed.loans,
-                    buffers: buffers_len,
-                    retained,
+                    buffers,
+                    table_len: packed.table.len(),
+                    retained: None,
                     bytes,
                     streamed: false,
                 });
@@ -569,6 +569,7 @@ impl Worker {
                     ticket,
                     loans: Vec::new(),
                     buffers: 0,
+                    table_len: 0,
                     bytes: task.payload.len(),
                     retained: Some(task.payload),
                     streamed: true,
@@ -644,6 +645,7 @@ impl Worker {
                         mode: wire::mode(head.flags),
                         bytes,
                         buffers,
+                        ran_ns: head.extra,
                     };
                     if kind == to_parent::FAILED {
                         heard.last_words = Some(reply);
@@ -719,18 +721,29 @@ impl Worker {
     }
 
     fn restore(&mut self, handed: Handed) -> Option<Task> {
-        let mut payload = match handed.retained {
+        let payload = match handed.retained {
             Some(payload) => payload,
-            None => Payload::new(self.tasks.read_back(handed.ticket)?.1),
-        };
-        let mut loans = handed.loans;
-        if let Some(lender) = &mut self.lender {
-            // The last ones are the buffers'; one before them is that of the bytes.
-            for descriptor in loans.split_off(loans.len() - handed.buffers) {
-                payload.buffers.push(Arc::new(lender.recall(descriptor)?));
+            None => {
+                let (_, mut frame) = self.tasks.read_back(handed.ticket)?;
+                let mut recalled = Vec::with_capacity(handed.loans.len());
+                if let Some(lender) = &mut self.lender {
+                    for descriptor in handed.loans {
+                        recalled.push(lender.recall(descriptor)?);
+                    }
+                }
+                let buffers = recalled.split_off(recalled.len().checked_sub(handed.buffers)?);
+                Payload {
+                    bytes: match recalled.first() {
+                        Some(bytes) => bytes.to_vec(),
+                        None => frame.split_off(handed.table_len.min(frame.len())),
+                    },
+                    buffers: buffers
+                        .into_iter()
+                        .map(|loan| Arc::new(loan) as SharedBuffer)
+                        .collect(),
+                }
             }
-        }
-        self.reclaim(loans);
+        };
         if let Some(left) = &mut self.tasks_left {
             *left += 1;
         }

@@ -1,0 +1,142 @@
+//! How many items of a map go into one task.
+//!
+//! Always: what the caller said, if anything; else as many as a worker does in a moment, so that workers end together
+//! however long single items take, and as many as are moved while still in the cache. Until the first answer came
+//! that is one.
+//! Not here: how many tasks a worker has ahead (the engine's `dispatch`).
+
+use std::collections::HashMap;
+
+/// Items in one task at most, if the caller did not say.
+const MOST_ITEMS: usize = 1024;
+/// How long a worker is to be busy with one task, in nanoseconds; what it costs to hand it out is a thousandth of it.
+const MOST_NS: u64 = 2_000_000;
+/// Bytes of arguments, or of results, in one task.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Who decides, and from what.
+pub(crate) enum Chunking {
+    Fixed(usize),
+    /// A share of what is left: large at first, one at the end, so that workers end together.
+    Guided {
+        left: usize,
+        workers: usize,
+    },
+    /// The length of the input is not known: grow with what was seen.
+    Growing {
+        workers: usize,
+    },
+}
+
+impl Chunking {
+    /// How many items the next task has, after `drawn` of them.
+    pub(crate) fn next(&self, drawn: usize, seen: &Seen) -> usize {
+        let share = match self {
+            Self::Fixed(size) => return *size,
+            Self::Guided { left, workers } => left.saturating_sub(drawn).div_ceil(workers * 4),
+            Self::Growing { workers } => drawn / (workers * 8),
+        };
+        share.min(seen.most_items()).max(1)
+    }
+
+    /// Whether it wants to know what became of tasks.
+    pub(crate) fn learns(&self) -> bool {
+        !matches!(self, Self::Fixed(_))
+    }
+}
+
+/// What the tasks of a map took so far.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Items and bytes of the tasks that are under way.
+    under_way: HashMap<u64, (u64, u64)>,
+    /// Smoothed, for one item; 0 as long as nothing is known.
+    ns: u64,
+    bytes: u64,
+}
+
+impl Seen {
+    /// Task `index` of so many items and bytes is on its way.
+    pub(crate) fn began(&mut self, index: u64, items: usize, bytes: usize) {
+        self.under_way.insert(index, (items as u64, bytes as u64));
+    }
+
+    /// It was answered, with so many bytes, after `ns` nanoseconds.
+    pub(crate) fn ended(&mut self, index: u64, ns: u64, bytes: usize) {
+        let Some((items, sent)) = self
+            .under_way
+            .remove(&index)
+            .filter(|(items, _)| *items > 0)
+        else {
+            return;
+        };
+        let smooth =
+            |known: u64, now: u64| if known == 0 { now } else { known / 2 + now / 2 }.max(1);
+        self.ns = smooth(self.ns, ns / items);
+        self.bytes = smooth(self.bytes, sent.max(bytes as u64) / items);
+    }
+
+    fn most_items(&self) -> usize {
+        if self.ns == 0 {
+            return 1;
+        }
+        let most = (MOST_NS / self.ns).min(MOST_BYTES / self.bytes);
+        usize::try_from(most).unwrap_or(MOST_ITEMS).min(MOST_ITEMS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(ns: u64, sent: usize, answered: usize) -> Seen {
+        let mut seen = Seen::default();
+        seen.began(0, 1, sent);
+        seen.ended(0, ns, answered);
+        seen
+    }
+
+    #[test]
+    fn the_caller_decides() {
+        assert_eq!(Chunking::Fixed(7).next(0, &Seen::default()), 7);
+        assert_eq!(Chunking::Fixed(7).next(1000, &seen(1 << 40, 0, 0)), 7);
+    }
+
+    #[test]
+    fn a_task_is_one_item_until_something_is_known_then_a_share() {
+        let guided = Chunking::Guided {
+            left: 800,
+            workers: 2,
+        };
+        assert_eq!(guided.next(0, &Seen::default()), 1);
+        assert_eq!(guided.next(0, &seen(100, 9, 9)), 100);
+        assert_eq!(guided.next(799, &seen(100, 9, 9)), 1);
+        assert_eq!(guided.next(900, &seen(100, 9, 9)), 1);
+    }
+
+    #[test]
+    fn long_items_and_large_ones_go_by_themselves() {
+        let guided = Chunking::Guided {
+            left: 1 << 30,
+            workers: 2,
+        };
+        assert_eq!(guided.next(0, &seen(1, 1, 1)), MOST_ITEMS);
+        assert_eq!(guided.next(0, &seen(10_000, 1, 1)), 200);
+        assert_eq!(guided.next(0, &seen(10_000_000, 1, 1)), 1);
+        assert_eq!(guided.next(0, &seen(1, 8 << 20, 1)), 1);
+        assert_eq!(guided.next(0, &seen(1, 1, 100 << 10)), 10);
+    }
+
+    #[test]
+    fn what_it_learns_is_of_late() {
+        let mut seen = seen(1_000, 1, 1);
+        for index in 1..20 {
+            seen.began(index, 10, 10);
+            seen.ended(index, 10_000_000, 10);
+        }
+        let growing = Chunking::Growing { workers: 1 };
+        assert_eq!(growing.next(1 << 20, &seen), 2);
+        seen.ended(99, 1, 1); // one that it does not know
+        assert_eq!(growing.next(1 << 20, &seen), 2);
+    }
+}
