@@ -10,16 +10,13 @@ failed; others that hang or fail cost their cells.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import signal
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from benches import fresh, tables
+from benches import fresh, machine, tables
 from benches.catalogue import load
 from benches.peer import Peer
 from benches.peers import BASELINES, OURS
@@ -137,14 +134,7 @@ def main() -> int:
     rows = rows_of(workloads, {name: peers[name] for name in versions})
     rounds = chosen.rounds or (2 if chosen.quick else 5)
     output = chosen.output or ROOT / "build" / ("bench-smoke.json" if chosen.smoke else "bench.json")
-    world: dict[str, Any] = {
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "cores": len(os.sched_getaffinity(0)),
-        "rounds": rounds,
-        "quick": chosen.quick,
-        "packages": versions,
-    }
+    world = machine.world(versions, rounds, chosen.quick)
     results = Results(world)
     print(tables.world(world), flush=True)
     fresh.adopt_orphans()

@@ -1,6 +1,7 @@
 """What a peer is: a package that does what manyhands does, and the face that the workloads see of it.
 
-Always: a peer is measured with its own default arguments, two workers, and the call that its documentation
+Always: nothing that is measured is imported before it is used, and this module drags nothing along: what the measured
+process holds already is what it has to copy when it forks. A peer is measured with its own default arguments, two workers, and the call that its documentation
 recommends for the workload; what it has no call for it does not offer, and is left out of that table.
 Not here: the peers themselves (`peers`), what is measured (`workload`).
 """
@@ -8,7 +9,6 @@ Not here: the peers themselves (`peers`), what is measured (`workload`).
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -74,9 +74,11 @@ class Peer:
 
     def installed(self) -> str | None:
         """The version found, or None."""
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
-            return importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError:
+            return version(self.distribution)
+        except PackageNotFoundError:
             return None
 
     def has(self, need: str) -> bool:

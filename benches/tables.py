@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benches.machine import CALM
 from benches.peers import OURS
 from benches.results import Row
 
@@ -15,14 +16,17 @@ NOT_YET = "not there yet"
 
 
 def world(found: dict[str, Any]) -> str:
-    """Where the figures were measured, in two lines."""
-    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version)
-    return (
+    """Where the figures were measured."""
+    lines = [
         f"CPython {found['python']}, Linux {found['kernel']}, {found['cores']} cores; "
-        f"medians of {found['rounds']} rounds (fastest..slowest), every measurement in a fresh process\n{packages}"
-        + "\nquick: a tenth of the calls that the names tell"
-        * found["quick"]
-    )
+        f"medians of {found['rounds']} rounds (fastest..slowest), every measurement in a fresh process",
+        ", ".join(f"{name} {version}" for name, version in found["packages"].items()),
+    ]
+    if found["quick"]:
+        lines.append("quick: a tenth of the calls that the names tell")
+    if found["free"] < CALM:
+        lines.append(f"THIS MACHINE IS BUSY: plain loops get {found['free']:.2f} of its cores")
+    return "\n".join(lines)
 
 
 def value(row: Row, peer: str, figure: str, rounds: int) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from benches.peer import ContextCrew, Crew, Function, Peer
@@ -36,7 +37,8 @@ class MpirePool(Crew):
     def __init__(self, method: str, workers: int) -> None:
         from mpire import WorkerPool
 
-        self._pool = WorkerPool(n_jobs=workers, start_method=method, keep_alive=True)
+        self._start = partial(WorkerPool, n_jobs=workers, start_method=method)
+        self._pool = self._start(keep_alive=True)
 
     def apply(self, function: Function, item: Any) -> Any:
         """One call there and back."""
@@ -59,12 +61,9 @@ class MpirePool(Crew):
         return self._pool.map(function, _each(items), concatenate_numpy_output=False)
 
     def map_bound(self, function: Callable[[Any, Any], Any], shared: Any, items: list[Any]) -> list[Any]:
-        # Shared objects come first among the arguments; the workers get them when they start.
-        self._pool.set_shared_objects(shared)
-        try:
-            return self._pool.map(function, items)
-        finally:
-            self._pool.set_shared_objects(None)
+        # Shared objects are given to a new pool, whose workers get them as they start, before the other arguments.
+        with self._start(shared_objects=shared) as pool:
+            return pool.map(function, items)
 
     def starmap(self, function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
         """`map` of several arguments: mpire takes tuples apart anyway."""

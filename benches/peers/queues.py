@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -18,6 +17,8 @@ class _Borrowed:
     """The standard library's context with a queue of another package."""
 
     def __init__(self, queue: Any) -> None:
+        import multiprocessing
+
         self._context = multiprocessing.get_context(UNNAMED)
         self.Queue = queue
 

@@ -89,10 +89,11 @@ def echo_pipe(end: Any, trips: int) -> None:
         end.send(end.recv())
 
 
-def pipe(item: Any, count: int) -> Measure:
-    """Seconds for an object there and back over a duplex pipe."""
+def pipe(size: int, count: int) -> Measure:
+    """Seconds for so many bytes, or for an int where that is 0, there and back over a duplex pipe."""
 
     def measure(context: Any, share: float) -> float:
+        item = b"x" * size if size else 1
         trips = max(int(count * share), 2)
         here, there = context.Pipe()
         child = context.Process(target=echo_pipe, args=(there, trips + 1))
@@ -175,10 +176,10 @@ MEASURES: dict[str, tuple[str, Unit, Measure]] = {
     "SimpleQueue 1 to 1, 1 MB": ("SimpleQueue", BANDWIDTH, through("SimpleQueue", MB, LARGE)),
     "SimpleQueue 2 to 2, 1 MB": ("SimpleQueue", BANDWIDTH, through("SimpleQueue", MB, LARGE, SIDES)),
     "SimpleQueue ping-pong": ("SimpleQueue", SECONDS, ping_pong("SimpleQueue")),
-    "Pipe ping-pong, an int": ("Pipe", SECONDS, pipe(1, TRIPS)),
-    "Pipe ping-pong, 1 KB": ("Pipe", SECONDS, pipe(KB, TRIPS)),
-    "Pipe ping-pong, 1 MB": ("Pipe", SECONDS, pipe(MB, LARGE)),
-    "Pipe ping-pong, 64 MB": ("Pipe", SECONDS, pipe(b"x" * (64 << 20), 10)),
+    "Pipe ping-pong, an int": ("Pipe", SECONDS, pipe(0, TRIPS)),
+    "Pipe ping-pong, 1 KB": ("Pipe", SECONDS, pipe(len(KB), TRIPS)),
+    "Pipe ping-pong, 1 MB": ("Pipe", SECONDS, pipe(len(MB), LARGE)),
+    "Pipe ping-pong, 64 MB": ("Pipe", SECONDS, pipe(64 << 20, 10)),
     "manager's dict, set": ("Manager", SECONDS, managed(True)),
     "manager's dict, get": ("Manager", SECONDS, managed(False)),
 }
