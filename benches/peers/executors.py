@@ -17,7 +17,8 @@ class LokyPool(FuturesCrew):
         self._executor = get_reusable_executor(max_workers=workers)
 
     def stop(self) -> None:
-        self._executor.shutdown(wait=True)
+        # Without `kill_workers` all that was submitted would be done first, as nobody else's `stop` does.
+        self._executor.shutdown(wait=True, kill_workers=True)
 
 
 class Loky(Peer):

@@ -40,10 +40,10 @@ def activity(pids: list[int]) -> tuple[float, int]:
     seconds, switches = 0.0, 0
     for pid in pids:
         try:
-            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            seconds += (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
             for task in Path(f"/proc/{pid}/task").iterdir():
                 status = (task / "status").read_text()
+                # Nanoseconds; the ticks of /proc/PID/stat are of 10 ms.
+                seconds += int((task / "schedstat").read_text().split()[0]) / 1e9
                 switches += int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
         except OSError:
             continue
@@ -57,13 +57,14 @@ def idle(peer: Peer, method: str, quick: bool) -> dict[str, float]:
     with peer.start("pool", method, IDLERS) as crew:
         check_all(crew.map(same, list(range(80))), list(range(80)), "answers")
         time.sleep(0.5)  # what settles after work is not idling
-        family = [own, *descendants(own)]
-        used = memory(family) - before
-        seconds, switches = activity(family)
+        others = descendants(own)
+        used = memory([own, *others]) - before
+        # This process last and then first: what looking costs is not in what it sees.
+        seconds, switches = activity([*others, own])
         begun = time.monotonic()
         time.sleep(1 if quick else 5)
         lasted = time.monotonic() - begun
-        after = activity(family)
+        after = activity([own, *others])
     return {
         "memory": used,
         "wake-ups": (after[1] - switches) / lasted,
