@@ -116,18 +116,14 @@ docs: .venv/tools/.ready ## Rust's documentation with warnings denied, and the u
 
 bench-smoke: build/wheel.stamp ## apply, map and start against the standard library (a minute or two)
 	@$(MAKE) .venv/$(FIRST)/.ready
-	@$(PY) benches/smoke.py $(BENCH_ARGS)
+	@$(PY) -m benches --smoke $(BENCH_ARGS)
 
-bench-primitives: build/wheel.stamp ## locks, queues, pipes and managers against the standard library (some minutes)
-	@$(MAKE) .venv/$(LAST)/.ready
-	@.venv/$(LAST)/bin/python benches/primitives.py $(BENCH_ARGS)
+bench: build/wheel.stamp ## all workloads, all peers, on the newest Python (hours; BENCH_ARGS="--only queue --rounds 3")
+	@$(MAKE) .venv/peers-$(LAST)/.ready
+	@.venv/peers-$(LAST)/bin/python -m benches --pictures docs/pictures $(BENCH_ARGS)
 
 figures: .venv/tools/.ready ## writes the README's tables from the last 'make demo' and 'make bench-smoke'
 	@$(TOOLS)/python tools/figures.py README.md
-
-bench: build/wheel.stamp ## the same with more rounds, on every Python found
-	@$(MAKE) $(foreach v,$(VERSIONS),.venv/$(v)/.ready)
-	@for v in $(VERSIONS); do .venv/$$v/bin/python benches/smoke.py --rounds 9 $(BENCH_ARGS) || exit 1; done
 
 stress: build/wheel.stamp ## kills 500 random workers with SIGKILL during mixed maps, for each start method
 	@$(MAKE) .venv/$(FIRST)/.ready
@@ -182,6 +178,15 @@ build/wheel.stamp: $(SOURCES) | .venv/tools/.ready
 	@$(TOOLS)/python -m pip install --quiet --force-reinstall --no-deps dist/manyhands-*.whl
 	@touch $@
 
+# One peer after the other: what cannot be installed here is named, and costs no other peer its place.
+.venv/peers-%/.ready: build/wheel.stamp pyproject.toml tools/extra.py
+	@echo "setting up the peers for Python $* in .venv/peers-$*"
+	@[ -x .venv/peers-$*/bin/python ] || "$$(sed -n 's/^$* //p' .venv/found)" -m venv .venv/peers-$*
+	@for peer in $$(.venv/peers-$*/bin/python tools/extra.py peers); do \
+	    .venv/peers-$*/bin/python -m pip install --quiet "$$peer" || echo "$$peer cannot be installed on Python $*: left out"; done
+	@.venv/peers-$*/bin/python -m pip install --quiet --force-reinstall --no-deps dist/manyhands-*.whl
+	@touch $@
+
 .venv/%/.ready: build/wheel.stamp
 	@[ -x .venv/$*/bin/python ] || { echo "setting up Python $* in .venv/$*"; \
 	    "$$(sed -n 's/^$* //p' .venv/found)" -m venv .venv/$* && \
@@ -190,6 +195,6 @@ build/wheel.stamp: $(SOURCES) | .venv/tools/.ready
 	@touch $@
 
 .PHONY: demo test test-tools test-rust test-loom test-python test-seeds test-conformance lint lint-rust \
-	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench-primitives figures bench stress \
+	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench figures stress \
 	stress-smoke wheel dev check-tools clean-venv clean help
 .SECONDARY:

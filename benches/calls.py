@@ -1,0 +1,65 @@
+"""What workloads call in workers: a module that every start method, and every peer, can import.
+
+Always: a function returns something from which the caller can tell whether it got the right argument; and nothing
+is imported here but `time`, because a worker that starts as a new interpreter imports this.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+def same(value: int) -> int:
+    """Trivial on purpose: what is measured is the way there and back."""
+    return value
+
+
+def add(first: int, second: int) -> int:
+    """Trivial, of two arguments."""
+    return first + second
+
+
+def burn(seconds: float) -> float:
+    """Keeps a core busy until this thread has had so much of it; says how much that was.
+
+    By the thread's clock: time that the machine gave to others is not work, nor is a peer's helper thread's.
+    """
+    clock = time.thread_time
+    begun = clock()
+    while clock() - begun < seconds:
+        for _ in range(200):
+            pass
+    return clock() - begun
+
+
+def field(record: dict[str, Any]) -> int:
+    """A small dict in, an int out."""
+    return record["id"] * 2 + len(record["name"])
+
+
+def length(data: bytes) -> int:
+    """Bytes in, an int out, that tells the item too."""
+    return len(data) + data[0] + data[-1]
+
+
+def touch(array: Any) -> float:
+    """Reads a number from each page of an array: one that was mapped, not copied, must be read too."""
+    return float(array[::512].sum())
+
+
+def grow(job: tuple[int, int]) -> Any:
+    """An array of `job[0]` numbers that are all `job[1]`."""
+    import numpy
+
+    return numpy.full(job[0], float(job[1]))
+
+
+def twice(array: Any) -> Any:
+    """An array in, as large an array out."""
+    return array * 2
+
+
+def at(array: Any, index: int) -> float:
+    """One number of a large array."""
+    return float(array[index])

@@ -1,0 +1,159 @@
+"""Packages made for many machines, here on one: ray and dask.distributed.
+
+Always: both get what a program on one machine gets, two workers and nothing else configured but quiet logs and no
+dashboard; large objects go through `ray.put` and `Client.scatter`, as both advise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from benches.peer import Crew, Function, Peer
+
+
+class RayTasks(Crew):
+    """Remote functions; chunks by its copy of multiprocessing's Pool, which it advises for many small calls."""
+
+    def __init__(self, method: str, workers: int) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        self._ray, self._workers = ray, workers
+        self._remotes: dict[Any, Any] = {}
+        self._pool: Any = None
+        ray.init(
+            num_cpus=workers,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+            configure_logging=False,
+        )
+
+    def _remote(self, function: Any) -> Any:
+        if function not in self._remotes:
+            self._remotes[function] = self._ray.remote(function)
+        return self._remotes[function]
+
+    def _chunks(self) -> Any:
+        if self._pool is None:
+            from ray.util.multiprocessing import Pool
+
+            self._pool = Pool(self._workers)
+        return self._pool
+
+    def submit(self, function: Function, item: Any) -> Any:
+        """One call there and back."""
+        return self._ray.get(self._remote(function).remote(item))
+
+    call = submit
+
+    def map(self, function: Function, items: list[Any]) -> list[Any]:
+        return self._chunks().map(function, items)
+
+    def map_one(self, function: Function, items: list[Any]) -> list[Any]:
+        """All answers in order, every item a task of its own."""
+        remote = self._remote(function)
+        return self._ray.get([remote.remote(item) for item in items])
+
+    many = map_large = map_work = map_one
+
+    def map_bound(self, function: Callable[[Any, Any], Any], shared: Any, items: list[Any]) -> list[Any]:
+        remote, shared = self._remote(function), self._ray.put(shared)
+        return self._ray.get([remote.remote(shared, item) for item in items])
+
+    def starmap(self, function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
+        """`map` of several arguments."""
+        return self._chunks().starmap(function, items)
+
+    def imap(self, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        """Answers one by one in order, default chunks."""
+        return self._chunks().imap(function, items)
+
+    def imap_unordered(self, function: Function, items: Iterable[Any]) -> Iterator[Any]:
+        """Answers as they come, every item a task of its own."""
+        return self._chunks().imap_unordered(function, items)
+
+    def stop(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+        self._ray.shutdown()
+
+
+class Ray(Peer):
+    """`ray` on this machine."""
+
+    name = "ray"
+    distribution = "ray"
+    statement = "import ray"
+    methods = ("spawn",)
+
+    def crews(self) -> dict[str, type[Crew]]:
+        return {"pool": RayTasks, "executor": RayTasks}
+
+
+class DaskClient(Crew):
+    """A LocalCluster of processes; trivial calls by the thousand go through a bag, which it advises for them."""
+
+    def __init__(self, method: str, workers: int) -> None:
+        from distributed import Client, LocalCluster
+
+        self._cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        )
+        self._client = Client(self._cluster)
+
+    def submit(self, function: Function, item: Any) -> Any:
+        """One call there and back. Not `pure`: an answer that was given once must not be given again unasked."""
+        return self._client.submit(function, item, pure=False).result()
+
+    def call(self, function: Function, item: Any) -> Any:
+        if hasattr(item, "nbytes"):
+            item = self._client.scatter(item)
+        return self.submit(function, item)
+
+    def map(self, function: Function, items: list[Any]) -> list[Any]:
+        from dask import bag
+
+        return bag.from_sequence(items).map(function).compute()
+
+    def map_one(self, function: Function, items: list[Any]) -> list[Any]:
+        """All answers in order, every item a task of its own."""
+        return self._client.gather(self._client.map(function, items, pure=False))
+
+    map_work = map_one
+
+    def map_large(self, function: Function, items: list[Any]) -> list[Any]:
+        items = self._client.scatter(items) if hasattr(items[0], "nbytes") else items
+        return self._client.gather(self._client.map(function, items, pure=False))
+
+    def map_bound(self, function: Callable[[Any, Any], Any], shared: Any, items: list[Any]) -> list[Any]:
+        future = self._client.scatter(shared, broadcast=True)
+        return self._client.gather([self._client.submit(function, future, item, pure=False) for item in items])
+
+    def starmap(self, function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
+        """`map` of several arguments."""
+        from dask import bag
+
+        return bag.from_sequence(items).starmap(function).compute()
+
+    def many(self, function: Function, items: list[Any]) -> list[Any]:
+        """All submitted one by one, then all answers."""
+        return self._client.gather([self._client.submit(function, item, pure=False) for item in items])
+
+    def stop(self) -> None:
+        self._client.close()
+        self._cluster.close()
+
+
+class Dask(Peer):
+    """`dask.distributed` on this machine."""
+
+    name = "dask"
+    distribution = "distributed"
+    statement = "import distributed"
+    methods = ("spawn",)
+
+    def crews(self) -> dict[str, type[Crew]]:
+        return {"pool": DaskClient, "executor": DaskClient}

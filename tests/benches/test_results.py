@@ -1,0 +1,100 @@
+"""The arithmetic of medians and ratios, and what is made of them: tables, the README's lines, the file."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+from benches import tables
+from benches.results import Cell, Results, Row
+
+FIGURES = Path(__file__).parents[2] / "tools" / "figures.py"
+
+
+def timed(**medians: list[float]) -> Row:
+    """A row of times; names with an underscore stand for a dot."""
+    return Row("work", "pool", "fork", {"": "s"}, {n.replace("_", "."): Cell({"": v}) for n, v in medians.items()})
+
+
+def test_less_time_is_better_and_a_higher_rate_is_better() -> None:
+    times = timed(multiprocessing=[4.0, 2.0, 9.0], manyhands=[1.0, 2.0, 0.5])
+    assert times.median("multiprocessing", "") == 4.0
+    assert times.times_better("manyhands", "multiprocessing", "") == 4.0
+    rates = Row("work", "pool", None, {"": "1/s"}, {"a": Cell({"": [300.0]}), "b": Cell({"": [100.0]})})
+    assert rates.times_better("a", "b", "") == 3.0
+    assert rates.times_better("b", "a", "") == 1 / 3
+
+
+def test_the_standard_library_is_the_pool_or_where_there_is_none_the_executor() -> None:
+    assert timed(multiprocessing=[1.0], concurrent_futures=[1.0]).baseline("") == "multiprocessing"
+    assert timed(concurrent_futures=[1.0], loky=[2.0]).baseline("") == "concurrent.futures"
+    assert timed(loky=[2.0]).baseline("") is None
+    failed = timed(multiprocessing=[1.0], concurrent_futures=[1.0])
+    failed.peers["multiprocessing"].error = "hung"
+    assert failed.baseline("") == "concurrent.futures"
+
+
+def test_the_best_other_is_never_ours() -> None:
+    row = timed(multiprocessing=[4.0], manyhands=[1.0], loky=[2.0], ray=[3.0])
+    assert row.best_other("") == "loky"
+    assert row.times_better("manyhands", "loky", "") == 2.0
+    row.figures = {"": "1/s"}
+    assert row.best_other("") == "multiprocessing"
+    assert row.times_better("manyhands", "multiprocessing", "") == 0.25
+
+
+def test_what_is_zero_has_no_ratio() -> None:
+    row = Row("lazy", "lazy", None, {"": "count"}, {"a": Cell({"": [0.0]}), "b": Cell({"": [5.0]})})
+    assert row.times_better("a", "b", "") is None and row.times_better("b", "a", "") is None
+
+
+def test_a_table_is_ranked_and_names_what_we_do_not_have() -> None:
+    text = tables.of_row(
+        timed(multiprocessing=[0.004], loky=[0.001, 0.002, 0.004]), ["multiprocessing", "manyhands", "loky"], 3
+    )
+    title, _, first, second, ours = text.strip().splitlines()
+    assert title == "work by fork"
+    assert first.split() == ["loky", "2", "ms", "2", "1", "ms..4", "ms"]
+    assert second.split() == ["multiprocessing", "4", "ms", "1", "4", "ms..4", "ms", "(1", "of", "3", "rounds)"]
+    assert ours.split() == ["manyhands", "not", "there", "yet"]
+
+
+def test_a_row_says_how_ours_stands_to_the_best_other() -> None:
+    text = tables.of_row(timed(multiprocessing=[4.0], manyhands=[2.0], loky=[1.0]), ["multiprocessing"], 1)
+    assert text.splitlines()[-1] == "  manyhands / best other (loky): 0.5 times as good"
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    row = timed(multiprocessing=[1.0, 2.0], loky=[3.0])
+    row.peers["ray"] = Cell(error="hung (more than 2 s)", seconds=2.0)
+    results = Results({"python": "3.13.0", "rounds": 2}, [row])
+    results.write(tmp_path / "bench.json")
+    assert Results.read(tmp_path / "bench.json") == results
+    assert json.loads((tmp_path / "bench.json").read_text())["rows"][0]["peers"]["loky"]["values"] == {"": [3.0]}
+
+
+def test_the_readme_shows_rates_as_the_time_of_a_call() -> None:
+    spec = importlib.util.spec_from_file_location("figures", FIGURES)
+    assert spec and spec.loader
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    rate = {
+        "workload": "map",
+        "method": None,
+        "figures": {"": "1/s"},
+        "peers": {"multiprocessing": {"values": {"": [1e5]}}, "manyhands": {"values": {"": [9e5, 1e6, 2e6]}}},
+    }
+    start = {
+        "workload": "Pool(2)",
+        "method": "spawn",
+        "figures": {"first result": "s", "made": "s", "stop": "s"},
+        "peers": {
+            "multiprocessing": {"values": {"first result": [0.2]}},
+            "manyhands": {"values": {"first result": [0.1]}},
+        },
+    }
+    assert list(figures.compared([rate, start])) == [
+        ["map, a call", "10 µs", "1 µs", "10.0"],
+        ["Pool(2) by spawn: first result", "200 ms", "100 ms", "2.0"],
+    ]
