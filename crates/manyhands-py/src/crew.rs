@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use manyhands::engine::{
-    self, Config, Crew, Drawer, Function, Launch, Offer, Refused, Seat, Task, Waited, Wish,
+    self, Chunking, Config, Crew, Drawer, Function, Launch, Offer, Refused, Seat, Task, Waited,
+    Wish,
 };
 use manyhands_os::death::Child;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::chunking::Chunking;
 use crate::codec;
 use crate::fast;
 use crate::handle::{Handle, PULSE, wait};
@@ -236,7 +236,7 @@ impl PyCrew {
         let workers = self.crew.size();
         let chunking = match (chunksize, len) {
             (Some(size), _) => Chunking::Fixed(size),
-            (None, Some(left)) => Chunking::Guided { left, workers },
+            (None, Some(len)) => Chunking::Guided { len, workers },
             (None, None) => Chunking::Growing { workers },
         };
         let single = chunksize == Some(1);

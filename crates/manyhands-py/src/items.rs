@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use manyhands::engine::{self, Crew, Drawer, Drawn, Function, News, Source, Task};
+use manyhands::engine::{self, Chunking, Crew, Drawer, Drawn, Function, News, Source, Task};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyIterator, PyList, PyTuple};
 
-use crate::chunking::Chunking;
 use crate::codec;
 use crate::fast;
 use crate::job::{PyJob, abandoned, mode};

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use manyhands::engine::{Abandoned, Job, News, Outcome, Received, Refused, Reply};
+use manyhands::engine::{Abandoned, Job, News, Outcome, Received, Refused, Reply, Seen};
 use manyhands_os::fork_state;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyModule};
 
-use crate::chunking::Seen;
 use crate::codec::Pickle;
 use crate::fast;
 use crate::stray;

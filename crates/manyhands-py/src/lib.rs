@@ -3,7 +3,6 @@
 use pyo3::prelude::*;
 
 mod buffer;
-mod chunking;
 mod codec;
 mod connection;
 mod crew;

@@ -8,6 +8,7 @@
 //! chooses a worker, whose mailbox (`worker`) takes it; the worker's [`Desk`] hands it to
 //! `Execute`; the answer is heard by a thread inside [`Crew::wait`], which tells the [`Job`].
 
+mod chunking;
 mod crew;
 mod desk;
 mod dispatch;
@@ -22,6 +23,7 @@ mod turns;
 mod wire;
 mod worker;
 
+pub use chunking::{Chunking, Seen};
 pub use crew::{Config, Crew, Refused, Waited, Wish};
 pub use desk::{Answer, Call, Desk, Execute, Left};
 pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};

@@ -3,7 +3,7 @@
 //! Always: what the caller said, if anything; else as many as a worker does in a moment, so that workers end together
 //! however long single items take, and as many as are moved while still in the cache. Until the first answer came
 //! that is one.
-//! Not here: how many tasks a worker has ahead (the engine's `dispatch`).
+//! Not here: how many tasks a worker has ahead (`dispatch`).
 
 use std::collections::HashMap;
 
@@ -15,39 +15,44 @@ const MOST_NS: u64 = 2_000_000;
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Who decides, and from what.
-pub(crate) enum Chunking {
+#[derive(Debug)]
+pub enum Chunking {
+    /// The caller: so many.
     Fixed(usize),
     /// A share of what is left: large at first, one at the end, so that workers end together.
     Guided {
-        left: usize,
+        /// How many items the input has.
+        len: usize,
+        /// How many share them.
         workers: usize,
     },
     /// The length of the input is not known: grow with what was seen.
     Growing {
+        /// How many share it.
         workers: usize,
     },
 }
 
 impl Chunking {
     /// How many items the next task has, after `drawn` of them.
-    pub(crate) fn next(&self, drawn: usize, seen: &Seen) -> usize {
+    pub fn next(&self, drawn: usize, seen: &Seen) -> usize {
         let share = match self {
             Self::Fixed(size) => return *size,
-            Self::Guided { left, workers } => left.saturating_sub(drawn).div_ceil(workers * 4),
+            Self::Guided { len, workers } => len.saturating_sub(drawn).div_ceil(workers * 4),
             Self::Growing { workers } => drawn / (workers * 8),
         };
         share.min(seen.most_items()).max(1)
     }
 
     /// Whether it wants to know what became of tasks.
-    pub(crate) fn learns(&self) -> bool {
+    pub fn learns(&self) -> bool {
         !matches!(self, Self::Fixed(_))
     }
 }
 
 /// What the tasks of a map took so far.
-#[derive(Default)]
-pub(crate) struct Seen {
+#[derive(Debug, Default)]
+pub struct Seen {
     /// Items and bytes of the tasks that are under way.
     under_way: HashMap<u64, (u64, u64)>,
     /// Smoothed, for one item; 0 as long as nothing is known.
@@ -57,12 +62,12 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Task `index` of so many items and bytes is on its way.
-    pub(crate) fn began(&mut self, index: u64, items: usize, bytes: usize) {
+    pub fn began(&mut self, index: u64, items: usize, bytes: usize) {
         self.under_way.insert(index, (items as u64, bytes as u64));
     }
 
     /// It was answered, with so many bytes, after `ns` nanoseconds.
-    pub(crate) fn ended(&mut self, index: u64, ns: u64, bytes: usize) {
+    pub fn ended(&mut self, index: u64, ns: u64, bytes: usize) {
         let Some((items, sent)) = self
             .under_way
             .remove(&index)
@@ -105,7 +110,7 @@ mod tests {
     #[test]
     fn a_task_is_one_item_until_something_is_known_then_a_share() {
         let guided = Chunking::Guided {
-            left: 800,
+            len: 800,
             workers: 2,
         };
         assert_eq!(guided.next(0, &Seen::default()), 1);
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn long_items_and_large_ones_go_by_themselves() {
         let guided = Chunking::Guided {
-            left: 1 << 30,
+            len: 1 << 30,
             workers: 2,
         };
         assert_eq!(guided.next(0, &seen(1, 1, 1)), MOST_ITEMS);
