@@ -122,6 +122,15 @@ bench: build/wheel.stamp ## all workloads, all peers, on the newest Python (hour
 	@$(MAKE) .venv/peers-$(LAST)/.ready
 	@.venv/peers-$(LAST)/bin/python -m benches --pictures docs/pictures $(BENCH_ARGS)
 
+# BENCH_TIME is how many seconds each figure takes, after as many of warming up; BENCH_ARGS=ring measures what has "ring" in
+# its name.
+BENCH_TIME ?= 0.5
+bench-engine: .venv/tools/.ready ## the engine without Python, by criterion, each figure beside the hardware's floor (a minute, and the build)
+	@mkdir -p build
+	@touch build/bench-engine.stamp
+	@$(CARGO) bench --locked -p manyhands-shm -p manyhands --benches -- --warm-up-time $(BENCH_TIME) --measurement-time $(BENCH_TIME) $(BENCH_ARGS)
+	@$(TOOLS)/python tools/floors.py build/bench-engine.stamp
+
 figures: .venv/tools/.ready ## writes the README's tables from the last 'make demo' and 'make bench-smoke'
 	@$(TOOLS)/python tools/figures.py README.md
 
@@ -195,6 +204,6 @@ build/wheel.stamp: $(SOURCES) | .venv/tools/.ready
 	@touch $@
 
 .PHONY: demo test test-tools test-rust test-loom test-python test-seeds test-conformance lint lint-rust \
-	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench figures stress \
+	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench bench-engine figures stress \
 	stress-smoke wheel dev check-tools clean-venv clean help
 .SECONDARY:

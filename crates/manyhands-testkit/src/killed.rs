@@ -8,7 +8,8 @@
 //! Always: each child begins with a scene of its own.
 //! Not here: what has to be true afterwards (each [`Scene`] says).
 
-use crate::traced::{OneProcessor, Step, Traced};
+use crate::processor::OneProcessor;
+use crate::traced::{Step, Traced};
 use manyhands_os::memory::Mapping;
 use std::io;
 

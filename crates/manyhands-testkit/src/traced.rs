@@ -8,37 +8,6 @@ use std::io;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Keeps this thread, and the children it forks, on one processor: a step is two changes from
-/// one process to the other, and waking another processor for each takes ten times as long.
-pub(crate) struct OneProcessor {
-    before: libc::cpu_set_t,
-}
-
-impl OneProcessor {
-    pub(crate) fn new() -> OneProcessor {
-        // SAFETY: a `cpu_set_t` is an array of bits, and zeros are an empty one.
-        let (mut before, mut one): (libc::cpu_set_t, libc::cpu_set_t) =
-            unsafe { core::mem::zeroed() };
-        let size = size_of::<libc::cpu_set_t>();
-        // SAFETY: both sets outlive the calls. A failure costs time, nothing else.
-        unsafe {
-            libc::sched_getaffinity(0, size, &raw mut before);
-            if let Ok(processor) = usize::try_from(libc::sched_getcpu()) {
-                libc::CPU_SET(processor, &mut one);
-                libc::sched_setaffinity(0, size, &raw const one);
-            }
-        }
-        OneProcessor { before }
-    }
-}
-
-impl Drop for OneProcessor {
-    fn drop(&mut self) {
-        // SAFETY: the set outlives the call.
-        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const self.before) };
-    }
-}
-
 /// What a step led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
