@@ -10,7 +10,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from typing import Any
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["install", "installed"]
 

@@ -8,8 +8,11 @@ Not here: putting this package in the other's place (`_install`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__: list[str] = []
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _neighbours, process
 
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     import ctypes
     import logging
-    from typing import TypeVar
+    from collections.abc import Callable, Iterable
+    from typing import Any, Literal, TypeVar, overload
 
     from . import queues, sharedctypes, synchronize
     from . import reduction as reduction
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     _C = TypeVar("_C", bound=ctypes._CData)
     # What protects a Value or an Array: a new lock, one that there is, or none.
     _Lock = Literal[True] | synchronize.Lock | synchronize.RLock
+else:
+
+    def overload(function):
+        return function
+
 
 __all__: list[str] = []
 

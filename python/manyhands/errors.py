@@ -7,15 +7,15 @@ exceptions from what a worker reported.
 
 from __future__ import annotations
 
-import functools
-import signal
+import _signal  # type: ignore[import-not-found]
 import threading
-import time
-import traceback
-from types import TracebackType
-from typing import Any
 
 from .context import ProcessError
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
 
 __all__ = [
     "BrokenPool",
@@ -117,7 +117,7 @@ class ExceptionWithTraceback:
 
     def __init__(self, exc: BaseException, tb: Any) -> None:
         self.exc = exc
-        self.tb = _quoted("".join(traceback.format_exception(type(exc), exc, tb)))
+        self.tb = _quoted(_formatted(exc, tb))
         _forget_frames(self.exc)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -175,13 +175,19 @@ def _quoted(text: str) -> str:
     return f'\n"""\n{text}"""'
 
 
+def _formatted(exc: BaseException, tb: TracebackType | None) -> str:
+    import traceback  # which takes long to import, and most programs raise nothing
+
+    return "".join(traceback.format_exception(type(exc), exc, tb))
+
+
 # The engine calls what follows, in the worker ...
 
 
 def _describe(exc: BaseException) -> str:
     """The traceback of ``exc`` as text; lets go of the frames."""
     try:
-        text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        text = _formatted(exc, exc.__traceback__)
     except Exception:  # a __str__ or __cause__ of the user's that raises
         text = f"{type(exc).__module__}.{type(exc).__qualname__}: {_shown(exc)}\n"
     _forget_frames(exc)
@@ -204,6 +210,8 @@ def _from_worker(text: str, exc: Any) -> BaseException:
     if isinstance(exc, KeyboardInterrupt):
         # Ctrl-C goes to the whole process group: if that is what the worker got,
         # this process is about to get it too, and raises it here.
+        import time
+
         time.sleep(0.1)
     if isinstance(exc, SystemExit | KeyboardInterrupt):
         raised = repr(exc)
@@ -219,7 +227,7 @@ def _is_from_handler(trace: TracebackType | None) -> bool:
     """Whether an exception with this traceback was raised by a signal handler, in the midst of other work."""
     if threading.current_thread() is not threading.main_thread():
         return False  # where none runs
-    codes = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    codes = {_code(_signal.getsignal(number)) for number in _signal.valid_signals()} - {None}
     while trace is not None:
         if trace.tb_frame.f_code in codes:
             return True
@@ -229,6 +237,8 @@ def _is_from_handler(trace: TracebackType | None) -> bool:
 
 def _code(handler: Any) -> Any:
     """The code that a signal handler runs first; None: none that is Python."""
+    import functools
+
     while isinstance(handler, functools.partial):
         handler = handler.func
     function = getattr(handler, "__func__", handler)
@@ -249,6 +259,8 @@ def _worker_died(pid: int, exitcode: int, index: int, function: object) -> Worke
     name = getattr(function, "__qualname__", None) or _shown(function)
     signal_name = None
     if exitcode < 0:
+        import signal
+
         try:
             signal_name = signal.Signals(-exitcode).name
         except ValueError:

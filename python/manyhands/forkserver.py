@@ -14,10 +14,13 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
 
 from . import _engine, process, spawn, util
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, NoReturn
 
 __all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"]
 
@@ -128,6 +131,7 @@ class ForkServer:
             data = spawn.get_preparation_data("ignore")
             told = {
                 "main_path": data.get("init_main_from_path"),
+                "main_name": data.get("init_main_from_name"),
                 "sys_path": data["sys_path"],
                 "installed": data["installed"],
             }
@@ -192,6 +196,7 @@ def main(
     preload: list[str],
     main_path: str | None = None,
     sys_path: list[str] | None = None,
+    main_name: str | None = None,
     installed: bool = False,
 ) -> None:
     """Be the fork server: import what is to be preloaded, then fork on request until nobody can ask."""
@@ -199,23 +204,29 @@ def main(
         from ._install import install
 
         install()
-    _preload(preload, main_path, sys_path)
+    _preload(preload, main_path, main_name, sys_path)
+    # What each child needs, so that none has to import it.
+    from . import pool, popen_forkserver, popen_spawn_posix  # noqa: F401
+
     util._close_stdin()
     _Server(requests).serve()
 
 
-def _preload(modules: list[str], main_path: str | None, sys_path: list[str] | None) -> None:
+def _preload(modules: list[str], main_path: str | None, main_name: str | None, sys_path: list[str] | None) -> None:
     if sys_path is not None:
         sys.path[:] = sys_path
     for name in modules:
         try:
             if name != "__main__":
                 __import__(name)
-            elif main_path is not None:
+            elif main_path is not None or main_name is not None:
                 current: Any = process.current_process()
                 current._inheriting = True
                 try:
-                    spawn.import_main_path(main_path)
+                    if main_name is not None:
+                        spawn._fixup_main_from_name(main_name)
+                    elif main_path is not None:
+                        spawn.import_main_path(main_path)
                 finally:
                     del current._inheriting
         except ImportError:

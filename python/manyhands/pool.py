@@ -14,9 +14,8 @@ import operator
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Sized
 from types import GenericAlias
-from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from . import _engine, reduction, util
 from .context import TimeoutError, get_spawning_popen
@@ -25,10 +24,18 @@ from .errors import MaybeEncodingError as MaybeEncodingError
 from .errors import RemoteTraceback as RemoteTraceback
 from .errors import rebuild_exc as rebuild_exc
 
-__all__ = ["Pool", "ThreadPool"]
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, ClassVar, Generic, Self, TypeVar
 
-_T = TypeVar("_T")  # what a call takes
-_R = TypeVar("_R")  # what it returns
+    _T = TypeVar("_T")  # what a call takes
+    _R = TypeVar("_R")  # what it returns
+else:
+    _R = object
+    Generic = {_R: object}  # as a base class: nothing
+
+__all__ = ["Pool", "ThreadPool"]
 
 INIT = "INIT"
 RUN = "RUN"

@@ -11,10 +11,13 @@ import atexit
 import os
 import sys
 from _signal import SIGINT, SIGKILL, SIGTERM  # type: ignore[import-not-found]
-from collections.abc import Callable
-from typing import NoReturn
 
 from . import _engine, process, util
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 __all__ = ["Popen"]
 

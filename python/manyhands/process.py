@@ -12,12 +12,14 @@ import os
 import sys
 import threading
 from _weakrefset import WeakSet
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from . import _engine
 
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
     from .popen_fork import Popen
 
 __all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]

@@ -13,13 +13,14 @@ import os
 import sys
 from _pickle import Pickler, loads
 from abc import ABCMeta
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _neighbours, context
 
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Iterable
+    from typing import Any, ClassVar
 
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump", "DupFd", "sendfds", "recvfds"]
 

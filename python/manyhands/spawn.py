@@ -10,10 +10,13 @@ import os
 import sys
 from _pickle import load
 from _signal import SIG_DFL, SIGINT, signal  # type: ignore[import-not-found]
-from collections.abc import Callable
-from typing import Any
 
 from . import _install, _neighbours, context, process, util
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = [
     "_main", "freeze_support", "set_executable", "get_executable",
@@ -220,9 +223,43 @@ def _fixup_main_from_path(path: str) -> None:
         return  # https://github.com/ipython/ipython/issues/4698
     if getattr(sys.modules["__main__"], "__file__", None) == path:
         return  # the fork server has it already
+    source = _read_source(path)
+    if source is not None:
+        _replace_main(lambda: _run_source(source, path))
+        return
     import runpy
 
     _replace_main(lambda: runpy.run_path(path, run_name="__mp_main__"))
+
+
+def _read_source(path: str) -> bytes | None:
+    """Return the program, None if it is no source: a folder, an archive, or compiled, all for runpy."""
+    import io
+
+    try:
+        with io.open_code(path) as file:
+            source = file.read()
+    except (OSError, ValueError):
+        return None
+    return None if b"\0" in source else source
+
+
+def _run_source(source: bytes, path: str) -> dict[str, Any]:
+    """Do what runpy.run_path does with a program's source: runpy itself takes long to import."""
+    main = type(sys)("__mp_main__")
+    main.__dict__.update(__file__=path, __cached__=None, __loader__=None, __package__="", __spec__=None)
+    before = sys.modules.get("__mp_main__")
+    argv0, sys.argv[0] = sys.argv[0], path
+    sys.modules["__mp_main__"] = main
+    try:
+        exec(compile(source, path, "exec", dont_inherit=True), main.__dict__)
+    finally:
+        sys.argv[0] = argv0
+        if before is None:
+            del sys.modules["__mp_main__"]
+        else:
+            sys.modules["__mp_main__"] = before
+    return main.__dict__
 
 
 def _replace_main(run: Callable[[], dict[str, Any]]) -> None:

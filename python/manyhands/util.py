@@ -12,13 +12,14 @@ import os
 import sys
 import threading  # before this module's exit function is registered, so that threads are joined first
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from . import _engine, process
 
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = [
     "sub_debug", "debug", "info", "sub_warning", "get_logger",
