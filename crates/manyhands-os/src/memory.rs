@@ -195,7 +195,7 @@ pub struct Mapping {
     len: usize,
     in_child: InChild,
     generation: u64,
-    /// The file, where parts of it are to be mapped anew.
+    /// The file, where parts of it are to be mapped anew, or written to.
     file: Option<ParentFd>,
 }
 
@@ -217,6 +217,36 @@ impl Mapping {
     pub fn shared_with_children(memfd: &Memfd) -> io::Result<Mapping> {
         let rights = ProtFlags::READ | ProtFlags::WRITE;
         Mapping::map(memfd, rights, MapFlags::SHARED, InChild::Mapped)
+    }
+
+    /// As [`shared`](Mapping::shared), and with a descriptor for [`write`](Mapping::write).
+    pub fn shared_to_write(memfd: &Memfd) -> io::Result<Mapping> {
+        let mut mapping = Mapping::shared(memfd)?;
+        let file = memfd.try_clone()?;
+        mapping.file = Some(ParentFd::new(file.into()));
+        Ok(mapping)
+    }
+
+    /// Writes `bytes` to byte `at` through the file. Where no page is yet that takes half the time of a copy into the
+    /// mapping, where there are some twice as long; and a system without memory says so by an error.
+    pub fn write(&self, at: u64, mut bytes: &[u8]) -> io::Result<()> {
+        let file = match &self.file {
+            Some(file) => file.get()?,
+            None => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let mut at = at;
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(file, bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    at += n as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Readable, writable, shared with other processes, and parted by a fork: see [`Mapping::part`].

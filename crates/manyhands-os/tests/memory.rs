@@ -88,6 +88,24 @@ fn writes_are_seen_through_every_shared_mapping_and_by_private_ones_until_they_w
 }
 
 #[test]
+fn what_is_written_through_the_file_is_seen_through_mappings() {
+    let memfd = Memfd::create("test", LEN).unwrap();
+    let mapping = Mapping::shared_to_write(&memfd).unwrap();
+    mapping.write(LEN - 3, b"end").unwrap();
+    assert_eq!(
+        [3, 2, 1].map(|back| read(&mapping, LEN as usize - back)),
+        *b"end"
+    );
+    let refused = mapping.write(LEN - 2, b"past").unwrap_err();
+    assert_eq!(error::errno(&refused), Some(libc::EPERM), "{refused}");
+    let without = Mapping::shared(&memfd).unwrap();
+    assert_eq!(
+        without.write(0, b"x").unwrap_err().kind(),
+        io::ErrorKind::Unsupported
+    );
+}
+
+#[test]
 fn a_hole_is_zero_and_gives_the_memory_back() {
     let memory = Memfd::create("test", LEN).unwrap();
     let mapping = Mapping::shared(&memory).unwrap();

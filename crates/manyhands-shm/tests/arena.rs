@@ -179,6 +179,21 @@ fn only_free_pages_beyond_what_is_kept_may_be_punched() {
 }
 
 #[test]
+fn a_block_is_cold_until_it_was_lent_or_was_given_back_to_the_kernel() {
+    let (mut lender, _borrower) = arena(8 * MIB);
+    let first = lender.lend(MIB).unwrap();
+    assert!(first.is_cold());
+    let first = first.descriptor();
+    lender.reclaim(first);
+    let again = lender.lend(MIB).unwrap();
+    assert_eq!((again.is_cold(), again.offset()), (false, first.offset));
+    drop(again);
+    lender.sweep();
+    lender.take_cold(0);
+    assert!(lender.lend(MIB).unwrap().is_cold());
+}
+
+#[test]
 fn memory_too_small_for_a_block_lends_none() {
     let (mut lender, borrower) = arena(1);
     let room = lender.free_bytes() as usize;

@@ -80,7 +80,7 @@ impl Lender {
     /// A block of `len` bytes to fill and send; `None` if there is no room now, not even after
     /// taking back what was released.
     pub fn lend(&mut self, len: usize) -> Option<Loan> {
-        let range = self.allocate(len as u64)?;
+        let (range, cold) = self.allocate(len as u64)?;
         let Some(index) = self.free_slot() else {
             self.warm.add(range);
             return None;
@@ -109,6 +109,7 @@ impl Lender {
             region: self.region.clone(),
             descriptor,
             filling,
+            cold,
             handed_over: false,
         })
     }
@@ -181,6 +182,7 @@ impl Lender {
             region: self.region.clone(),
             descriptor,
             filling: out.filling.clone(),
+            cold: false,
             handed_over: false,
         })
     }
@@ -216,8 +218,8 @@ impl Lender {
         ranges
     }
 
-    /// Finds bytes: warm ones, if need be after a sweep; then cold ones; then across both.
-    fn allocate(&mut self, len: u64) -> Option<Range<u64>> {
+    /// Finds bytes: warm ones, if need be after a sweep; then cold ones; then across both. Whether they are cold.
+    fn allocate(&mut self, len: u64) -> Option<(Range<u64>, bool)> {
         if len > self.plan.end {
             return None;
         }
@@ -226,21 +228,22 @@ impl Lender {
         let eased = ease(exact, align);
         let at = |start: u64, len: u64| start..start + len;
         if let Some(start) = self.warm.take(eased, align) {
-            return Some(at(start, eased));
+            return Some((at(start, eased), false));
         }
         if self.sweep() > 0
             && let Some(start) = self.warm.take(eased, align)
         {
-            return Some(at(start, eased));
+            return Some((at(start, eased), false));
         }
         if let Some(start) = self.cold.take(eased, align) {
-            return Some(at(start, eased));
+            return Some((at(start, eased), true));
         }
         // Nearly full: forget what is warm, and do not round.
         for range in self.warm.take_all() {
             self.cold.add(range);
         }
-        self.cold.take(exact, align).map(|start| at(start, exact))
+        let start = self.cold.take(exact, align)?;
+        Some((at(start, exact), false)) // in part, at most
     }
 
     fn free_slot(&mut self) -> Option<u32> {
@@ -291,6 +294,7 @@ pub struct Loan {
     region: Arc<Region>,
     descriptor: Descriptor,
     filling: Arc<AtomicU32>,
+    cold: bool,
     handed_over: bool,
 }
 
@@ -302,6 +306,16 @@ impl Loan {
     )]
     pub fn len(&self) -> usize {
         self.descriptor.len as usize
+    }
+
+    /// Whether its memory was never touched: then the system fills it faster than a copy into the mapping.
+    pub fn is_cold(&self) -> bool {
+        self.cold
+    }
+
+    /// Where it begins in the arena, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.descriptor.offset
     }
 
     /// Copies `bytes` to the block's byte `at` and the following.

@@ -15,13 +15,13 @@ use manyhands_os::fork_state;
 use manyhands_os::frozen::Frozen;
 use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_os::poll;
-use manyhands_shm::arena::{Borrower, Lender};
+use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Head, WorkerEnd};
 
 use super::launch::{Seat, SeatFds};
 use super::patience::Patience;
 use super::task::{Payload, Received};
-use super::wire::{self, Assembly, Cargo, Garbled, Stream, to_parent, to_worker};
+use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
 
 /// A task as the worker sees it.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub enum Left {
 pub struct Desk {
     mailbox: WorkerEnd,
     borrower: Option<Borrower>,
-    lender: Option<Lender>,
+    lender: Option<Lending>,
     bell: EventFd,
     parent_bell: EventFd,
     parent: ParentWatch,
@@ -132,7 +132,9 @@ impl Desk {
             mailbox,
             // Without an arena everything still crosses, in parts.
             borrower: map_lasting(arguments).ok().map(Borrower::new),
-            lender: map(results).ok().map(Lender::new),
+            lender: Memfd::from_fd(results)
+                .and_then(|results| Lending::from(&results))
+                .ok(),
             bell: EventFd::from_fd(worker_bell),
             parent_bell: EventFd::from_fd(parent_bell),
             parent: ParentWatch::of(parent)?,

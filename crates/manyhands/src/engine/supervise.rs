@@ -13,13 +13,14 @@ use manyhands_os::death::{Child, ExitStatus, lifeline};
 use manyhands_os::fd::{AsFd, EventFd, OwnedFd, duplicate};
 use manyhands_os::fork_state::{self, Registration};
 use manyhands_os::memory::{Mapping, Memfd};
-use manyhands_shm::arena::{Borrower, Lender};
+use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
 
 use super::crew::{Crew, Refused};
 use super::floor::{Floor, Phase, Settled, settle};
 use super::launch::{Seat, SeatFds};
 use super::task::{Abandoned, Death, Outcome};
+use super::wire::Lending;
 use super::worker::{Equipment, Heard, Worker};
 
 const SHAPE: Shape = Shape {
@@ -326,9 +327,7 @@ impl Crew {
         let (lifeline, hold) = lifeline()?;
         let end = mailbox::create(memory, SHAPE);
         // Where address space is scarce there is no arena: payloads are streamed instead.
-        let lender = Mapping::shared(&arguments)
-            .ok()
-            .map(|memory| Lender::new(Arc::new(memory)));
+        let lender = Lending::from(&arguments).ok();
         // Arrays of the user will lie there, and a child that the user forks has them too.
         let borrower = Mapping::parted_by_fork(&results)
             .ok()

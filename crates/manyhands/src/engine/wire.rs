@@ -8,9 +8,11 @@
 //! Always: whatever the other side wrote is checked here or in `manyhands-shm` before use.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use manyhands_os::frozen::{Address, Frozen};
+use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_shm::arena::{Borrower, Descriptor, Lender};
 use manyhands_shm::mailbox::Head;
 
@@ -65,6 +67,49 @@ pub(super) const PART_LEN: usize = 32 << 10;
 /// A sane bound on the number of buffers that one payload may announce.
 const MAX_PIECES: usize = 1 << 20;
 
+/// Pieces from this length on that go to memory which was never touched are written by the system.
+const WRITE_MIN: usize = 1 << 20;
+
+/// An arena that this side lends from.
+pub(super) struct Lending {
+    lender: Lender,
+    memory: Arc<Mapping>,
+}
+
+impl Lending {
+    pub(super) fn from(arena: &Memfd) -> io::Result<Lending> {
+        let memory = Arc::new(Mapping::shared_to_write(arena)?);
+        let lender = Lender::new(Arc::clone(&memory));
+        Ok(Lending { lender, memory })
+    }
+
+    /// Copies `piece` into a block; `None` if there is no room for it.
+    fn lend_filled(&mut self, piece: &[u8]) -> Option<Descriptor> {
+        let mut loan = self.lender.lend(piece.len())?;
+        if loan.is_cold() && piece.len() >= WRITE_MIN {
+            // Dropped after an error, the loan goes back.
+            self.memory.write(loan.offset(), piece).ok()?;
+        } else {
+            loan.write(0, piece);
+        }
+        Some(loan.descriptor())
+    }
+}
+
+impl Deref for Lending {
+    type Target = Lender;
+
+    fn deref(&self) -> &Lender {
+        &self.lender
+    }
+}
+
+impl DerefMut for Lending {
+    fn deref_mut(&mut self) -> &mut Lender {
+        &mut self.lender
+    }
+}
+
 /// Puts the face's mark into the flags of a frame.
 pub(super) fn mark(mode: u8) -> u16 {
     u16::from(mode) << MODE_SHIFT
@@ -90,7 +135,7 @@ pub(super) struct Packed {
 /// Copies what is large into blocks of `lender`. `None`: it has to be streamed.
 pub(super) fn pack(
     payload: &Payload,
-    lender: Option<&mut Lender>,
+    lender: Option<&mut Lending>,
     frame_max: usize,
 ) -> Option<Packed> {
     let inline_max = INLINE_MAX.min(frame_max / 2);
@@ -117,14 +162,12 @@ pub(super) fn pack(
         .into_iter()
         .chain(payload.buffers.iter().map(|buffer| &buffer[..]))
     {
-        let Some(mut loan) = lender.lend(piece.len()) else {
+        let Some(descriptor) = lender.lend_filled(piece) else {
             loans
                 .drain(..)
                 .for_each(|descriptor| drop_loan(lender, descriptor));
             return None;
         };
-        loan.write(0, piece);
-        let descriptor = loan.descriptor();
         table.extend_from_slice(&descriptor.to_bytes());
         loans.push(descriptor);
     }

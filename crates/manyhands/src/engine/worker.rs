@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use manyhands_os::death::{Child, Hold};
 use manyhands_os::fd::EventFd;
 use manyhands_os::fork_state::Registration;
-use manyhands_shm::arena::{Borrower, Descriptor, Lender};
+use manyhands_shm::arena::{Borrower, Descriptor};
 use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter, Ticket};
 
 use super::task::{Function, Job, Need, Outcome, Payload, Reply, SharedBuffer, Task};
-use super::wire::{self, Assembly, Cargo, Garbled, Stream, to_parent, to_worker};
+use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
 
 /// A part of a stream is not worth a frame below this many bytes.
 const LEAST_PART: usize = 2048;
@@ -146,7 +146,7 @@ pub(super) struct Worker {
     pub(super) child: Arc<Child>,
     tasks: TaskWriter,
     results: ResultReader,
-    lender: Option<Lender>,
+    lender: Option<Lending>,
     borrower: Option<Borrower>,
     /// Dropped before `bell`, as it must be.
     _not_for_children: Registration,
@@ -181,7 +181,7 @@ pub(super) struct Worker {
 pub(super) struct Equipment {
     pub(super) mailbox: ParentEnd,
     pub(super) result_bytes: usize,
-    pub(super) lender: Option<Lender>,
+    pub(super) lender: Option<Lending>,
     pub(super) borrower: Option<Borrower>,
     /// Keeps the bell from forked children.
     pub(super) not_for_children: Registration,
