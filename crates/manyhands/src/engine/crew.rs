@@ -80,6 +80,8 @@ pub enum Wish {
     Each,
     /// When several answers that follow each other closely are there, for one wake-up.
     Bulk,
+    /// So, and not at once: the thread does what is left to do while nobody waits.
+    Tend,
 }
 
 /// A pool's workers and everything they are given. Share it in an [`Arc`].
@@ -111,6 +113,8 @@ pub struct Core {
     pub(super) tender_bell: EventFd,
     pub(super) tender_idle: AtomicBool,
     pub(super) tender_leads: AtomicBool,
+    /// The last answers had callbacks to be called.
+    pub(super) hasty: AtomicBool,
     pub(super) over: AtomicBool,
     /// Somebody waits for everything to end.
     joining: AtomicBool,
@@ -153,6 +157,7 @@ impl Crew {
             tender_bell,
             tender_idle: AtomicBool::new(false),
             tender_leads: AtomicBool::new(false),
+            hasty: AtomicBool::new(false),
             over: AtomicBool::new(false),
             joining: AtomicBool::new(false),
             orphans: Orphans::default(),

@@ -28,6 +28,8 @@ const FOLLOW: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(60);
 /// While somebody else collects, the tending thread looks this seldom.
 const LINGER_MOST: Duration = Duration::from_millis(50);
+/// The tending thread hears what was said in this time at once: a fraction of what workers have ahead.
+const NAP: Duration = Duration::from_micros(100);
 /// Payloads from this length on are drawn one by one, as workers have room for them.
 const LARGE: usize = 64 << 10;
 /// The tending thread leaves the collecting to a waiting thread that comes within this time.
@@ -84,6 +86,10 @@ impl Crew {
             if !self.rest(limit, wish, goal) {
                 break Waited::Pulse;
             }
+            if wish == Wish::Tend && !self.hasty.load(Ordering::Relaxed) {
+                // Nobody waits for what was just said, and in a moment more will have been said.
+                thread::sleep(NAP);
+            }
         };
         self.promote();
         waited
@@ -108,7 +114,7 @@ impl Crew {
             if floor.has_news() {
                 return true;
             }
-            floor.busy() > 0 && floor.has_free_core()
+            wish != Wish::Tend && floor.busy() > 0 && floor.has_free_core()
         };
         if free {
             let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +124,7 @@ impl Crew {
         }
         {
             let mut floor = self.floor();
-            let bulk = wish == Wish::Bulk && floor.followers.is_empty();
+            let bulk = wish != Wish::Each && floor.followers.is_empty();
             floor.armed = true;
             for worker in floor
                 .workers
@@ -211,8 +217,13 @@ impl Crew {
             litter = floor.litter();
         }
         drop(litter);
-        busy |= !settled.is_empty();
+        let any = !settled.is_empty();
+        busy |= any;
         let told = settle(settled);
+        if any {
+            self.hasty
+                .store(!told.finished.is_empty(), Ordering::Relaxed);
+        }
         self.let_go(told.orphans);
         if told.look || others {
             self.call_parked();
@@ -539,7 +550,7 @@ impl Crew {
                     || !self.has_work()
                     || self.has_many_orphans()
             };
-            self.wait(&enough, None, None, Wish::Bulk);
+            self.wait(&enough, None, None, Wish::Tend);
             self.tender_leads.store(false, Ordering::Release);
         }
         false
