@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -382,6 +383,57 @@ def test_buffersize_bounds_what_is_drawn(any_pool: Any, ordered: bool, buffersiz
         value = next(results)
         assert not ordered or value == (taken - 1) ** 2
         assert drawn <= (taken // chunksize + 1) * chunksize + bound
+
+
+class Counted:
+    """An input that knows how much of it was drawn."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.drawn = length, 0
+
+    def __iter__(self) -> Any:
+        for number in range(self.length):
+            self.drawn += 1
+            yield number
+
+
+def until_all_drawn(numbers: Counted) -> None:
+    while numbers.drawn < numbers.length:  # the test's own limit ends it
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_slow_reader_is_not_left_far_behind(pool: Any, ordered: bool) -> None:
+    numbers = Counted(200_000)
+    results = (pool.imap if ordered else pool.imap_unordered)(work.square, numbers)
+    next(results)
+    ahead = []
+    for taken in range(1, 60):
+        next(results)
+        time.sleep(0.005)
+        ahead.append(numbers.drawn - taken)
+    # What was drawn before the first value was taken is not bounded, what came after it is.
+    assert ahead[-1] <= max(1200, ahead[0])
+    assert sum(1 for _ in results) == numbers.length - 60
+    assert numbers.drawn == numbers.length
+
+
+def test_a_reader_that_stops_holds_nothing_up(pool: Any) -> None:
+    numbers = Counted(6000)
+    results = pool.imap(work.same, numbers, chunksize=2)
+    assert next(results) == 0
+    until_all_drawn(numbers)
+    assert list(results) == list(range(1, 6000))
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_reader_that_goes_leaves_all_tasks_to_be_done(pool: Any, read: int) -> None:
+    numbers = Counted(6000)
+    results = pool.imap_unordered(work.same, numbers)
+    for _ in range(read):
+        next(results)
+    del results
+    until_all_drawn(numbers)
 
 
 def test_buffersize_of_a_finite_input(any_pool: Any) -> None:

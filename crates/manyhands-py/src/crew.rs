@@ -23,6 +23,7 @@ use crate::items::{Items, is_prompt, tell};
 use crate::job::{Kind, PyJob, abandoned, mode};
 use crate::seat;
 use crate::stray;
+use crate::window::Window;
 
 /// Functions whose pickle is kept between calls.
 const KEPT_FUNCTIONS: usize = 32;
@@ -434,7 +435,7 @@ impl PyCrew {
         } else {
             Kind::Unordered
         };
-        let window = buffersize.map(|items| (items / chunksize).max(1) as u64);
+        let window = Window::new(buffersize, chunksize, self.crew.size());
         let job = PyJob::new(kind, None, function.clone().unbind(), None, None).with_window(window);
         let handle = self.feed(
             py,

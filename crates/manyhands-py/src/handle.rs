@@ -14,6 +14,7 @@ use pyo3::types::PyTuple;
 
 use crate::job::{Next, PyJob};
 use crate::stray;
+use crate::window::Window;
 
 /// How long a wait may go on before signal handlers are run, should one have slipped in
 /// between two looks.
@@ -119,8 +120,9 @@ impl Handle {
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let deadline = deadline(timeout)?;
         loop {
-            let next = self.job.next(py);
-            if self.job.has_window() && !matches!(next, Next::NotYet) {
+            let mut go_on = false;
+            let next = self.job.next(py, &mut go_on);
+            if go_on {
                 py.detach(|| self.crew.resume());
             }
             match next {
@@ -151,10 +153,12 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.job.has_window() {
+        match self.job.window {
+            Window::None => return,
             // Its reader is gone: nothing more is drawn for it.
-            self.job.cancel();
-            self.crew.resume();
+            _ if self.job.window.leave() => self.job.cancel(),
+            _ => {}
         }
+        self.crew.resume();
     }
 }

@@ -179,6 +179,8 @@ impl Source for Items {
                     return Drawn::Done;
                 }
                 if !self.is_ready(hurry) {
+                    // The engine asks once more before it lets it wait: the reader may come just now.
+                    self.job.window.wait_at(self.index);
                     return Drawn::Paused;
                 }
                 if stray::is_kept(py) {
@@ -213,7 +215,11 @@ impl Source for Items {
     }
 
     fn is_ready(&self, hurry: bool) -> bool {
-        hurry || self.job.is_cancelled() || self.job.has_window_for(self.index)
+        hurry || self.job.is_cancelled() || self.job.window.has_room_for(self.index)
+    }
+
+    fn grow(&mut self) -> bool {
+        self.job.window.grow()
     }
 }
 

@@ -5,7 +5,7 @@
 //! Always: `done` is set after the callback ran, and a job's value never changes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use pyo3::types::{PyList, PyModule};
 use crate::codec::Pickle;
 use crate::fast;
 use crate::stray;
+use crate::window::Window;
 
 /// How a task's payload is to be read; travels as the engine's `mode`.
 pub(crate) mod mode {
@@ -111,10 +112,8 @@ pub(crate) struct PyJob {
     done: AtomicBool,
     /// Nobody will ask for the rest.
     cancelled: AtomicBool,
-    /// How many parts of a stream may be under way or wait for its reader.
-    window: Option<u64>,
-    /// Parts that the reader of a stream took.
-    read: AtomicU64,
+    /// How far a stream is ahead of its reader.
+    pub(crate) window: Window,
     has_callbacks: bool,
     callbacks: Mutex<Callbacks>,
     /// For messages. Taken only by `drop`.
@@ -149,8 +148,7 @@ impl PyJob {
             }),
             done: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
-            window: None,
-            read: AtomicU64::new(0),
+            window: Window::None,
             has_callbacks: callback.is_some() || error_callback.is_some(),
             callbacks: Mutex::new((callback, error_callback)),
             function: Some(function),
@@ -159,21 +157,10 @@ impl PyJob {
         }
     }
 
-    /// Bounds how far a stream's input is drawn ahead of its reader, in parts.
-    pub(crate) fn with_window(mut self, parts: Option<u64>) -> Self {
-        self.window = parts;
+    /// Bounds how far a stream's input is drawn ahead of its reader.
+    pub(crate) fn with_window(mut self, window: Window) -> Self {
+        self.window = window;
         self
-    }
-
-    /// Whether it has a window, whose reader has to say when it moves on.
-    pub(crate) fn has_window(&self) -> bool {
-        self.window.is_some()
-    }
-
-    /// Whether part `index` may be drawn.
-    pub(crate) fn has_window_for(&self, index: u64) -> bool {
-        self.window
-            .is_none_or(|window| index - self.read.load(Ordering::Acquire) < window)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -275,8 +262,8 @@ impl PyJob {
             }
     }
 
-    /// The next value of a stream.
-    pub(crate) fn next(&self, py: Python<'_>) -> Next {
+    /// The next value of a stream. `go_on`: the input, which waited for that, is to be drawn from again.
+    pub(crate) fn next(&self, py: Python<'_>, go_on: &mut bool) -> Next {
         let mut state = match self.state_anywhere() {
             Ok(state) => state,
             Err(error) => return Next::Failure(error),
@@ -308,7 +295,7 @@ impl PyJob {
             };
             if is_new {
                 state.taken += 1;
-                self.read.fetch_add(1, Ordering::Release); // pairs with the load in `has_window_for`
+                *go_on |= self.window.took_one();
             }
             // Unpickling runs code of the user, which may use this very job.
             drop(state);

@@ -21,6 +21,7 @@ mod seat;
 mod segment;
 mod stray;
 mod sync;
+mod window;
 mod worker;
 
 /// The engine of manyhands.

@@ -7,12 +7,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::ThreadId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::dispatch;
 use super::park::Parker;
 use super::task::{Abandoned, Drawer, Job, Need, News, Outcome, Reply, Source, Task};
 use super::worker::{Spent, Worker};
+
+/// A source may wait so long for its consumer before it is asked whether to go on without.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a pool is up to.
 #[derive(Clone, Debug)]
@@ -38,8 +41,9 @@ pub(super) struct Floor {
     pub(super) waiting: VecDeque<Task>,
     /// Where more tasks come from, first come first served.
     pub(super) sources: VecDeque<Box<dyn Source>>,
-    /// Sources that wait for their consumer.
+    /// Sources that wait for their consumer, and when they were looked at last.
     pub(super) paused: Vec<Box<dyn Source>>,
+    pub(super) paused_at: Option<Instant>,
     /// Sources that are being drawn from at this moment, outside the lock.
     pub(super) drawing: usize,
     /// A thread sleeps until workers speak: whoever hands out a task arms its worker.
@@ -82,6 +86,7 @@ impl Floor {
             waiting: VecDeque::new(),
             sources: VecDeque::new(),
             paused: Vec::new(),
+            paused_at: None,
             drawing: 0,
             armed: false,
             feeders: Vec::new(),
@@ -137,6 +142,39 @@ impl Floor {
     /// When a start that failed is to be tried again.
     pub(super) fn retry_due(&self) -> Option<Instant> {
         self.retry_at.filter(|_| self.is_short())
+    }
+
+    /// When there will be something to do though nobody said anything.
+    pub(super) fn due_at(&mut self) -> Option<Instant> {
+        [self.retry_due(), self.overdue_at(), self.paused_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When paused sources are to be looked at.
+    fn paused_due(&self) -> Option<Instant> {
+        let since = self.paused_at.filter(|_| !self.paused.is_empty())?;
+        Some(since + PAUSE)
+    }
+
+    /// Lets sources go on that their consumer keeps waiting for long.
+    pub(super) fn look_at_paused(&mut self) {
+        let Some(due) = self.paused_due() else {
+            return;
+        };
+        let now = Instant::now();
+        if now < due {
+            return;
+        }
+        self.paused_at = Some(now);
+        for mut source in std::mem::take(&mut self.paused) {
+            if source.grow() && source.is_ready(false) {
+                self.sources.push_back(source);
+            } else {
+                self.paused.push(source);
+            }
+        }
     }
 
     /// Workers that have something to do.

@@ -428,4 +428,9 @@ pub trait Source: Send {
         let _ = hurry;
         true
     }
+
+    /// It has been paused for a while. `true`: it may be drawn from further ahead of its consumer than before.
+    fn grow(&mut self) -> bool {
+        false
+    }
 }

@@ -74,14 +74,8 @@ impl Crew {
             if busy {
                 continue;
             }
-            let (retry_at, overdue_at) = {
-                let mut floor = self.floor();
-                (floor.retry_due(), floor.overdue_at())
-            };
-            let until = [deadline, pulse_at, retry_at, overdue_at]
-                .into_iter()
-                .flatten()
-                .min();
+            let due = self.floor().due_at();
+            let until = [deadline, pulse_at, due].into_iter().flatten().min();
             let limit = until.map(|at| at.saturating_duration_since(now));
             if !self.rest(limit, wish, goal) {
                 break Waited::Pulse;
@@ -202,6 +196,7 @@ impl Crew {
             busy = self.hear(&mut floor, &mut settled);
             busy |= self.notice_deaths(&mut floor, &mut settled);
             self.bury_functions(&mut floor);
+            floor.look_at_paused();
             room = floor.fill();
             source = if room > 0 && !floor.sources.is_empty() {
                 let me = Drawer::Owner(thread::current().id());
@@ -340,7 +335,10 @@ impl Crew {
             Drawn::More => floor.sources.push_front(source),
             // Its consumer may have come since it paused; if not, it will call `resume`.
             Drawn::Paused if source.is_ready(self.is_joining()) => floor.sources.push_front(source),
-            Drawn::Paused => floor.paused.push(source),
+            Drawn::Paused => {
+                floor.paused.push(source);
+                floor.paused_at = Some(Instant::now());
+            }
             Drawn::Done => floor.ended.push_back(source),
         }
         let litter = floor.litter();
