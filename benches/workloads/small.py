@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benches.calls import add, same
@@ -13,6 +14,9 @@ CALLS = 3_000
 TRIVIAL = 200_000
 SINGLE = 50_000
 MANY = 20_000
+# The first so many calls tell how long all would take; a peer is given what it does in so many seconds.
+PROBE = 2_000
+LONG = 3.0
 
 
 def round_trips(kind: str, call: str) -> Any:
@@ -36,6 +40,18 @@ def round_trips(kind: str, call: str) -> Any:
     return measure
 
 
+def paced(call: Callable[[list[Any]], Any], items: list[Any]) -> tuple[float, list[Any], list[Any]]:
+    """Calls a second, the answers, and the items: fewer of them for a peer that would take long for all."""
+    first = items[:PROBE]
+    begun = time.perf_counter()
+    list(call(first))
+    took = time.perf_counter() - begun
+    items = items[: max(PROBE, int(PROBE * LONG / took))]
+    begun = time.perf_counter()
+    answers = list(call(items))
+    return len(items) / (time.perf_counter() - begun), answers, items
+
+
 def rate(call: str, count: int, kind: str = "pool") -> Any:
     """The measure of a call that takes a list and returns the answers in order: calls a second."""
 
@@ -43,11 +59,9 @@ def rate(call: str, count: int, kind: str = "pool") -> Any:
         items = list(range(fewer(count, quick)))
         with peer.start(kind, method, WORKERS) as crew:
             check_all(getattr(crew, call)(same, items[:100]), items[:100], "answers")
-            begun = time.perf_counter()
-            answers = list(getattr(crew, call)(same, items))
-            took = time.perf_counter() - begun
+            found, answers, items = paced(lambda some: getattr(crew, call)(same, some), items)
         check_all(answers, items, "answers")
-        return {"": len(items) / took}
+        return {"": found}
 
     return measure
 
@@ -55,14 +69,11 @@ def rate(call: str, count: int, kind: str = "pool") -> Any:
 def starmap(peer: Peer, method: str, quick: bool) -> dict[str, float]:
     """`starmap` of two arguments, default chunks."""
     items = [(number, 1) for number in range(fewer(TRIVIAL, quick))]
-    expected = [number + 1 for number, _ in items]
     with peer.start("pool", method, WORKERS) as crew:
-        check_all(crew.starmap(add, items[:100]), expected[:100], "answers")
-        begun = time.perf_counter()
-        answers = crew.starmap(add, items)
-        took = time.perf_counter() - begun
-    check_all(answers, expected, "answers")
-    return {"": len(items) / took}
+        check_all(crew.starmap(add, items[:100]), [number + 1 for number, _ in items[:100]], "answers")
+        found, answers, items = paced(lambda some: crew.starmap(add, some), items)
+    check_all(answers, [number + 1 for number, _ in items], "answers")
+    return {"": found}
 
 
 def unordered(peer: Peer, method: str, quick: bool) -> dict[str, float]:
@@ -71,11 +82,9 @@ def unordered(peer: Peer, method: str, quick: bool) -> dict[str, float]:
     with peer.start("pool", method, WORKERS) as crew:
         if sorted(crew.imap_unordered(same, items[:100])) != items[:100]:
             raise Wrong("wrong answers of the first 100 items")
-        begun = time.perf_counter()
-        answers = list(crew.imap_unordered(same, items))
-        took = time.perf_counter() - begun
+        found, answers, items = paced(lambda some: crew.imap_unordered(same, some), items)
     check_all(sorted(answers), items, "answers")
-    return {"": len(items) / took}
+    return {"": found}
 
 
 TRIPS = {"median": SECONDS, "99th percentile": SECONDS}

@@ -195,7 +195,7 @@ pub struct Mapping {
     len: usize,
     in_child: InChild,
     generation: u64,
-    /// The file, where parts of it are to be mapped anew, or written to.
+    /// The file, where parts of it are to be mapped anew.
     file: Option<ParentFd>,
 }
 
@@ -219,34 +219,36 @@ impl Mapping {
         Mapping::map(memfd, rights, MapFlags::SHARED, InChild::Mapped)
     }
 
-    /// As [`shared`](Mapping::shared), and with a descriptor for [`write`](Mapping::write).
-    pub fn shared_to_write(memfd: &Memfd) -> io::Result<Mapping> {
-        let mut mapping = Mapping::shared(memfd)?;
-        let file = memfd.try_clone()?;
-        mapping.file = Some(ParentFd::new(file.into()));
-        Ok(mapping)
-    }
-
-    /// Writes `bytes` to byte `at` through the file. Where no page is yet that takes half the time of a copy into the
-    /// mapping, where there are some twice as long; and a system without memory says so by an error.
-    pub fn write(&self, at: u64, mut bytes: &[u8]) -> io::Result<()> {
-        let file = match &self.file {
-            Some(file) => file.get()?,
-            None => return Err(io::ErrorKind::Unsupported.into()),
+    /// Has the system put pages to the `len` bytes at `at`, of which there are none yet: in one go, half of what it
+    /// costs page by page as they are written. An error if it has no memory for them; where the kernel cannot do it
+    /// (before Linux 5.14) nothing happens.
+    ///
+    /// # Panics
+    /// If they are not within the mapping.
+    pub fn populate(&self, at: usize, len: usize) -> io::Result<()> {
+        assert!(
+            at <= self.len && len <= self.len - at,
+            "cannot populate {len} bytes at {at} of a mapping of {}",
+            self.len
+        );
+        // SAFETY: asks for a constant of the system.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let begin = at / page * page;
+        // SAFETY: within our own mapping; makes pages present, which changes nothing that they hold.
+        let done = unsafe {
+            let place = self.base.as_ptr().add(begin).cast::<c_void>();
+            rustix::mm::madvise(place, at + len - begin, Advice::LinuxPopulateWrite)
         };
-        let mut at = at;
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(file, bytes, at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    bytes = &bytes[n..];
-                    at += n as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
+        match done {
+            Ok(()) | Err(Errno::INVAL | Errno::INTR | Errno::AGAIN) => Ok(()),
+            Err(e) => Err(error::context(
+                e,
+                format!(
+                    "could not get {} of shared memory",
+                    error::bytes(len as u64)
+                ),
+            )),
         }
-        Ok(())
     }
 
     /// Readable, writable, shared with other processes, and parted by a fork: see [`Mapping::part`].

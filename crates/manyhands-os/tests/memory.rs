@@ -88,21 +88,15 @@ fn writes_are_seen_through_every_shared_mapping_and_by_private_ones_until_they_w
 }
 
 #[test]
-fn what_is_written_through_the_file_is_seen_through_mappings() {
+fn populated_memory_is_there_and_zero_and_keeps_what_was_written() {
     let memfd = Memfd::create("test", LEN).unwrap();
-    let mapping = Mapping::shared_to_write(&memfd).unwrap();
-    mapping.write(LEN - 3, b"end").unwrap();
-    assert_eq!(
-        [3, 2, 1].map(|back| read(&mapping, LEN as usize - back)),
-        *b"end"
-    );
-    let refused = mapping.write(LEN - 2, b"past").unwrap_err();
-    assert_eq!(error::errno(&refused), Some(libc::EPERM), "{refused}");
-    let without = Mapping::shared(&memfd).unwrap();
-    assert_eq!(
-        without.write(0, b"x").unwrap_err().kind(),
-        io::ErrorKind::Unsupported
-    );
+    let mapping = Mapping::shared(&memfd).unwrap();
+    write(&mapping, 5000, 7);
+    mapping.populate(4000, 40_000).unwrap();
+    let blocks = fstat(&memfd).unwrap().st_blocks * 512;
+    assert!(blocks >= 40_000, "{blocks} bytes are there");
+    assert!(blocks < 100_000, "{blocks} bytes are there");
+    assert_eq!([4999, 5000, 43_999].map(|at| read(&mapping, at)), [0, 7, 0]);
 }
 
 #[test]

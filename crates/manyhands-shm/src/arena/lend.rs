@@ -308,7 +308,7 @@ impl Loan {
         self.descriptor.len as usize
     }
 
-    /// Whether its memory was never touched: then the system fills it faster than a copy into the mapping.
+    /// Whether its memory was never touched: then it is worth getting the pages in one go.
     pub fn is_cold(&self) -> bool {
         self.cold
     }

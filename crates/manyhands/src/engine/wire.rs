@@ -67,8 +67,8 @@ pub(super) const PART_LEN: usize = 32 << 10;
 /// A sane bound on the number of buffers that one payload may announce.
 const MAX_PIECES: usize = 1 << 20;
 
-/// Pieces from this length on that go to memory which was never touched are written by the system.
-const WRITE_MIN: usize = 1 << 20;
+/// For pieces from this length on that go to memory which was never touched the pages are got in one go.
+const POPULATE: usize = 1 << 20;
 
 /// An arena that this side lends from.
 pub(super) struct Lending {
@@ -78,7 +78,7 @@ pub(super) struct Lending {
 
 impl Lending {
     pub(super) fn from(arena: &Memfd) -> io::Result<Lending> {
-        let memory = Arc::new(Mapping::shared_to_write(arena)?);
+        let memory = Arc::new(Mapping::shared(arena)?);
         let lender = Lender::new(Arc::clone(&memory));
         Ok(Lending { lender, memory })
     }
@@ -86,12 +86,12 @@ impl Lending {
     /// Copies `piece` into a block; `None` if there is no room for it.
     fn lend_filled(&mut self, piece: &[u8]) -> Option<Descriptor> {
         let mut loan = self.lender.lend(piece.len())?;
-        if loan.is_cold() && piece.len() >= WRITE_MIN {
+        if loan.is_cold() && piece.len() >= POPULATE {
             // Dropped after an error, the loan goes back.
-            self.memory.write(loan.offset(), piece).ok()?;
-        } else {
-            loan.write(0, piece);
+            let at = loan.offset() as usize;
+            self.memory.populate(at, piece.len()).ok()?;
         }
+        loan.write(0, piece);
         Some(loan.descriptor())
     }
 }
