@@ -28,6 +28,7 @@ const STRING: u8 = 5;
 const BYTES: u8 = 6;
 /// The bytes are the one buffer.
 const LARGE_BYTES: u8 = 7;
+/// Members; within a collection, as many as the next byte says.
 const TUPLE: u8 = 8;
 const LIST: u8 = 9;
 /// Eight bytes each.
@@ -107,6 +108,17 @@ fn write_word(kind: u8, word: [u8; 8], bytes: &mut Vec<u8>) {
 }
 
 fn write_member(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>) -> Option<()> {
+    let Ok(tuple) = value.cast_exact::<PyTuple>() else {
+        return write_simple(value, bytes);
+    };
+    bytes.push(TUPLE);
+    bytes.push(u8::try_from(tuple.len()).ok()?);
+    tuple
+        .iter_borrowed()
+        .try_for_each(|member| write_simple(&member, bytes))
+}
+
+fn write_simple(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>) -> Option<()> {
     let Ok(text) = value.cast_exact::<PyString>() else {
         return write_number(value, bytes);
     };
@@ -245,6 +257,19 @@ fn member<'py, 'a>(py: Python<'py>, bytes: &'a [u8]) -> PyResult<(Bound<'py, PyA
         }
         NONE => (py.None().into_bound(py), rest),
         FALSE | TRUE => (PyBool::new(py, *kind == TRUE).to_owned().into_any(), rest),
+        TUPLE => {
+            let (len, mut rest) = rest.split_first().ok_or_else(garbled)?;
+            let mut found = Vec::with_capacity(usize::from(*len));
+            for _ in 0..*len {
+                if rest.first() == Some(&TUPLE) {
+                    return Err(garbled()); // none is that deep
+                }
+                let (value, left) = member(py, rest)?;
+                found.push(value);
+                rest = left;
+            }
+            (PyTuple::new(py, found)?.into_any(), rest)
+        }
         STRING => {
             let (len, rest) = rest.split_first().ok_or_else(garbled)?;
             let (bytes, rest) = rest
