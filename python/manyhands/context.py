@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import ctypes
     import logging
     from collections.abc import Callable, Iterable
-    from typing import Any, Literal, TypeVar, overload
+    from typing import Any, Literal, TypeVar
+    from typing import overload as _overload
 
     from . import queues, sharedctypes, synchronize
     from . import reduction as reduction
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     _Lock = Literal[True] | synchronize.Lock | synchronize.RLock
 else:
 
-    def overload(function):
+    def _overload(function):
         return function
 
 
@@ -156,9 +157,9 @@ class BaseContext:
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
-    @overload
+    @_overload
     def RawValue(self, typecode_or_type: type[_C], *args: Any) -> _C: ...
-    @overload
+    @_overload
     def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
@@ -167,9 +168,9 @@ class BaseContext:
 
         return RawValue(typecode_or_type, *args)
 
-    @overload
+    @_overload
     def RawArray(self, typecode_or_type: type[_C], size_or_initializer: int | Iterable[Any]) -> ctypes.Array[_C]: ...
-    @overload
+    @_overload
     def RawArray(self, typecode_or_type: str, size_or_initializer: int | Iterable[Any]) -> Any: ...
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
@@ -178,13 +179,13 @@ class BaseContext:
 
         return RawArray(typecode_or_type, size_or_initializer)
 
-    @overload
+    @_overload
     def Value(self, typecode_or_type: type[_C], *args: Any, lock: Literal[False]) -> _C: ...
-    @overload
+    @_overload
     def Value(
         self, typecode_or_type: type[ctypes._SimpleCData[_T]], *args: Any, lock: _Lock = True
     ) -> sharedctypes.Synchronized[_T]: ...
-    @overload
+    @_overload
     def Value(self, typecode_or_type: str | type[ctypes._CData], *args: Any, lock: _Lock | bool = True) -> Any: ...
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
@@ -193,15 +194,15 @@ class BaseContext:
 
         return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
-    @overload
+    @_overload
     def Array(
         self, typecode_or_type: type[_C], size_or_initializer: int | Iterable[Any], *, lock: Literal[False]
     ) -> ctypes.Array[_C]: ...
-    @overload
+    @_overload
     def Array(
         self, typecode_or_type: type[ctypes.c_char], size_or_initializer: int | Iterable[Any], *, lock: _Lock = True
     ) -> sharedctypes.SynchronizedString: ...
-    @overload
+    @_overload
     def Array(
         self,
         typecode_or_type: type[ctypes._SimpleCData[_T]],
@@ -209,7 +210,7 @@ class BaseContext:
         *,
         lock: _Lock = True,
     ) -> sharedctypes.SynchronizedArray[_T]: ...
-    @overload
+    @_overload
     def Array(
         self,
         typecode_or_type: str | type[ctypes._CData],
@@ -299,13 +300,13 @@ class BaseContext:
 
         set_forkserver_preload(module_names)
 
-    @overload
+    @_overload
     def get_context(self, method: Literal["fork"]) -> ForkContext: ...
-    @overload
+    @_overload
     def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
-    @overload
+    @_overload
     def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
-    @overload
+    @_overload
     def get_context(self, method: str | None = None) -> BaseContext: ...
 
     def get_context(self, method: str | None = None) -> BaseContext:
@@ -368,13 +369,13 @@ class DefaultContext(BaseContext):
     def __reduce__(self) -> tuple[Any, ...]:
         return _by_name, (None,)
 
-    @overload
+    @_overload
     def get_context(self, method: Literal["fork"]) -> ForkContext: ...
-    @overload
+    @_overload
     def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
-    @overload
+    @_overload
     def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
-    @overload
+    @_overload
     def get_context(self, method: str | None = None) -> BaseContext: ...
 
     def get_context(self, method: str | None = None) -> BaseContext:

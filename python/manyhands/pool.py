@@ -27,13 +27,14 @@ from .errors import rebuild_exc as rebuild_exc
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, ClassVar, Generic, Self, TypeVar
+    from typing import Any, ClassVar, Self, TypeVar
+    from typing import Generic as _Generic
 
     _T = TypeVar("_T")  # what a call takes
     _R = TypeVar("_R")  # what it returns
 else:
     _R = object
-    Generic = {_R: object}  # as a base class: nothing
+    _Generic = {_R: object}  # as a base class: nothing
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -459,7 +460,7 @@ def _chunksize(size: int | None) -> int | None:
     return size
 
 
-class ApplyResult(Generic[_R]):
+class ApplyResult(_Generic[_R]):
     """The result of a call that was started, as `Pool.apply_async` returns it."""
 
     def __init__(self, pool: Pool, handle: _engine.Job) -> None:
