@@ -69,6 +69,14 @@ pub(super) fn idle(workers: &[Worker]) -> Option<usize> {
         .position(|worker| worker.is_attentive() && worker.load() == 0 && worker.takes_tasks())
 }
 
+/// How many workers have nothing to do, after they did something: those that just start do not count.
+pub(super) fn rested(workers: &[Worker]) -> usize {
+    workers
+        .iter()
+        .filter(|worker| worker.load() == 0 && worker.pace_ns() > 0 && worker.takes_tasks())
+        .count()
+}
+
 /// The worker with the most work that somebody else could do.
 pub(super) fn loaded(workers: &[Worker]) -> Option<usize> {
     let ahead = |worker: &Worker| worker.load() as u64 * worker.pace_ns().max(1);
