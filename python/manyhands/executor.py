@@ -181,6 +181,13 @@ class _Future(Future):  # type: ignore[type-arg]  # a Future[_R] of the interpre
         return super().exception(timeout)
 
 
+class _NoQueue:
+    """What `_call_queue` is for those who wait for its thread: there is none, as calls go straight to a worker."""
+
+    def join_thread(self) -> None:
+        """Return at once."""
+
+
 class _Staff:
     """Starts an executor's workers, and knows them as `Process` objects, by process id.
 
@@ -256,6 +263,8 @@ class ProcessPoolExecutor(Executor):
     Differs: `BrokenProcessPool` says which worker died, how, and what it was running; what cannot be unpickled breaks
     nothing but its own future; a context of the standard library's is taken as ours of the same start method.
     """
+
+    _call_queue = _NoQueue()
 
     def __init__(
         self,

@@ -336,11 +336,7 @@ impl PyCrew {
         let function_type = py.import("types")?.getattr("FunctionType")?.unbind();
         Ok(Self {
             crew: Arc::new(crew),
-            face: if executor {
-                Face::Executor
-            } else {
-                Face::Pool
-            },
+            face: if executor { Face::Executor } else { Face::Pool },
             kept: Mutex::default(),
             function_type,
             feeders: Mutex::default(),

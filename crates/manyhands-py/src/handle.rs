@@ -118,10 +118,9 @@ impl Handle {
         if self.job.is_withdrawn() {
             return Ok(Some(PyTuple::empty(py)));
         }
-        let outcome = match self.job.value(py) {
+        let outcome = match self.job.outcome(py)? {
             Ok(value) => [value, py.None()],
-            Err(error) if stray::is_stray(py, &error) => return Err(error),
-            Err(error) => [py.None(), error.into_value(py).into_any()],
+            Err(exception) => [py.None(), exception],
         };
         PyTuple::new(py, outcome).map(Some)
     }

@@ -405,10 +405,15 @@ impl PyJob {
         match self.open_once(py, index, part) {
             // An executor's future has one outcome: that is it.
             Err(Failure::Decoding(error, _))
-                if self.face == Face::Executor && !stray::is_stray(py, &error) =>
+                if self.face == Face::Executor
+                    && !stray::is_stray_or_exit_of_handler(py, &error) =>
             {
                 let arguments = (error.into_value(py),);
-                Err(Failure::Outcome(self.face.made(py, "_unreadable", arguments)))
+                Err(Failure::Outcome(self.face.made(
+                    py,
+                    "_unreadable",
+                    arguments,
+                )))
             }
             opened => opened,
         }
@@ -482,6 +487,17 @@ impl PyJob {
         let value = copy(py, &kept);
         self.state().value = Some(kept);
         value
+    }
+
+    /// What became of the job: a value or an exception; an error is of its decoding, which may be tried again.
+    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Result<Py<PyAny>, Py<PyAny>>> {
+        let tried = self.value(py);
+        match (&self.state_anywhere()?.value, tried) {
+            (Some(Ok(value)), _) => Ok(Ok(value.clone_ref(py))),
+            (Some(Err(exception)), _) => Ok(Err(exception.clone_ref(py))),
+            (None, Ok(value)) => Ok(Ok(value)),
+            (None, Err(error)) => Err(error),
+        }
     }
 
     fn assemble(
@@ -578,10 +594,7 @@ impl PyJob {
             .callbacks
             .try_lock()
             .map(|mut callbacks| std::mem::take(&mut *callbacks));
-        let watcher = self
-            .watcher
-            .try_lock()
-            .map(|mut watcher| watcher.take());
+        let watcher = self.watcher.try_lock().map(|mut watcher| watcher.take());
         let state = self
             .state
             .try_lock()
@@ -708,8 +721,8 @@ impl Face {
             Self::Pool => "manyhands.errors",
             Self::Executor => "manyhands.executor",
         };
-        let made = PyModule::import(py, module)
-            .and_then(|module| module.getattr(maker)?.call1(arguments));
+        let made =
+            PyModule::import(py, module).and_then(|module| module.getattr(maker)?.call1(arguments));
         match made {
             Ok(exception) => PyErr::from_value(exception),
             Err(error) => error,

@@ -156,7 +156,10 @@ impl Crew {
         tender.add(tender_bell.as_fd(), TENDER)?;
         let cores = config.cores.unwrap_or_else(cpu::available);
         let core = Core {
-            floor: Mutex::new(Floor::new(if config.on_demand { 0 } else { config.workers }, cores)),
+            floor: Mutex::new(Floor::new(
+                if config.on_demand { 0 } else { config.workers },
+                cores,
+            )),
             launcher,
             config,
             _not_for_children: [bell_kept, tender_kept],
@@ -284,7 +287,7 @@ impl Crew {
         taken.iter().map(|(index, _)| *index).collect()
     }
 
-    /// Cancels what no worker has begun, of one job or of all: such tasks are settled with
+    /// Cancels what no worker has begun, of one job or of all but what is next: such tasks are settled with
     /// [`Abandoned::Cancelled`], and of a pool all of whose tasks are cancelled no more input is drawn.
     /// Returns whether there was any.
     pub fn cancel(&self, job: Option<&Arc<dyn Job>>) -> bool {
@@ -308,7 +311,11 @@ impl Crew {
         }
         let mut revoked = Vec::new();
         for worker in &mut floor.workers {
-            revoked.extend(worker.take_back_those(is_meant));
+            // A worker that just starts has as good as begun its first task.
+            let mut spared = job.is_none();
+            revoked.extend(
+                worker.take_back_those(|other| !std::mem::take(&mut spared) && is_meant(other)),
+            );
         }
         for (job, index, spent) in revoked {
             settled.push((job, index, Outcome::Abandoned(Arc::clone(&why))));
@@ -335,7 +342,12 @@ impl Crew {
 
     /// Whether a worker has begun a task of `job` that it has not answered.
     pub fn has_begun(&self, job: &Arc<dyn Job>) -> bool {
-        self.is_ours() && self.floor().workers.iter().any(|worker| worker.has_begun(job))
+        self.is_ours()
+            && self
+                .floor()
+                .workers
+                .iter()
+                .any(|worker| worker.has_begun(job))
     }
 
     /// Has the tending thread hear the workers without delay, though nobody waits, for as long as the

@@ -323,10 +323,7 @@ impl Crew {
         floor.drawing -= 1;
         match more {
             // Its job learns that no more tasks come when the source is dropped.
-            _ if source.is_over()
-                || floor.cancelled
-                || matches!(floor.phase, Phase::Over(_)) =>
-            {
+            _ if source.is_over() || floor.cancelled || matches!(floor.phase, Phase::Over(_)) => {
                 floor.ended.push_back(source)
             }
             Drawn::More => floor.sources.push_front(source),

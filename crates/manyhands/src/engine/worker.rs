@@ -707,7 +707,7 @@ impl Worker {
     /// Takes back every task that was not begun, of jobs that `is_meant` says yes to.
     pub(super) fn take_back_those(
         &mut self,
-        is_meant: impl Fn(&Arc<dyn Job>) -> bool,
+        mut is_meant: impl FnMut(&Arc<dyn Job>) -> bool,
     ) -> Vec<(Arc<dyn Job>, u64, Spent)> {
         let mut taken = Vec::new();
         let mut kept = VecDeque::with_capacity(self.handed.len());
