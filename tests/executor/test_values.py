@@ -143,9 +143,9 @@ def test_what_cannot_be_pickled_is_the_future_s_exception(executor: Any) -> None
     assert isinstance(executor.submit(deeds.square, lambda: None).exception(), Exception)
     assert isinstance(executor.submit(lambda: None).exception(), Exception)
     error = executor.submit(deeds.a_lambda).exception()
-    assert "pickle" in str(error)
+    assert "a_lambda" in str(error)
     assert not isinstance(error, BrokenProcessPool)
-    with pytest.raises((AttributeError, TypeError, Exception), match="pickle"):
+    with pytest.raises(Exception, match="<lambda>"):
         list(executor.map(deeds.square, [lambda: None]))
     assert executor.submit(deeds.square, 2).result() == 4
 

@@ -39,7 +39,7 @@ fn space(worker: &Worker) -> usize {
 /// The worker for the next task: an idle one, the longest-serving first (it is warm);
 /// else the one that is relatively the least loaded.
 pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
-    let mut best: Option<(usize, u64)> = None;
+    let mut best: Option<(usize, (u64, usize))> = None;
     for (at, worker) in workers.iter().enumerate() {
         if space(worker) == 0 {
             continue;
@@ -50,6 +50,8 @@ pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
         }
         // Nanoseconds of work ahead; an inattentive worker counts as a little busier than another.
         let ahead = (load as u64 + u64::from(!worker.is_attentive())) * worker.pace_ns().max(1);
+        // One that just starts before one that runs something, which may take any time.
+        let ahead = (ahead, load);
         if best.is_none_or(|(_, least)| ahead < least) {
             best = Some((at, ahead));
         }
