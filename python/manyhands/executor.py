@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import collections
 import itertools
+import operator
 import os
 import threading
 import time
 import weakref
-from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, _base
 
 from . import _engine
 from ._executor_worker import work
@@ -36,7 +36,8 @@ __all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
 
 # How long workers of a broken executor may take to follow SIGTERM before they are killed.
 _GRACE = 5.0
-_CALLED_OFF = (CANCELLED, CANCELLED_AND_NOTIFIED)
+_PENDING, _FINISHED = _base.PENDING, _base.FINISHED
+_CALLED_OFF = (_base.CANCELLED, _base.CANCELLED_AND_NOTIFIED)
 # What a future has from the moment when somebody looks at it.
 _OBSERVED = ("_condition", "_waiters", "_done_callbacks")
 # Held while a future turns from quiet to observed, or from pending to done while it is quiet.
@@ -55,11 +56,13 @@ def __getattr__(name: str) -> Any:
 class _Future(Future):  # type: ignore[type-arg]  # a Future[_R] of the interpreter's would be another class
     """The future of one call to an executor."""
 
-    _state: str = PENDING
+    _state: str = _PENDING
     _result: Any = None
     _exception: BaseException | None = None
     # None: its outcome is set.
     _job: _engine.Job | None
+    # It has a condition; turns true with `_quiet` held.
+    _is_observed = False
 
     def __init__(self, job: _engine.Job) -> None:
         self._job = job
@@ -76,10 +79,11 @@ class _Future(Future):  # type: ignore[type-arg]  # a Future[_R] of the interpre
         if job is not None and not job.watch(self._hear):
             self._hear()
         with _quiet:
-            if "_condition" not in self.__dict__:
+            if not self._is_observed:
                 self._waiters: list[Any] = []
                 self._done_callbacks: list[Any] = []
                 self._condition = threading.Condition()
+                self._is_observed = True
 
     def _hear(self) -> None:
         """Set the outcome, which is there."""
@@ -92,19 +96,19 @@ class _Future(Future):  # type: ignore[type-arg]  # a Future[_R] of the interpre
     def _conclude(self, job: _engine.Job, outcome: tuple[Any, ...]) -> None:
         """Set the outcome, unless that was done: `(value, None)`, `(None, exception)`, or `()` for cancelled."""
         with _quiet:
-            if "_condition" not in self.__dict__:
+            if not self._is_observed:
                 if self._job is job:
                     if outcome:
                         self._result, self._exception = outcome
-                        self._state = FINISHED
+                        self._state = _FINISHED
                     else:
-                        self._state = CANCELLED_AND_NOTIFIED
+                        self._state = _base.CANCELLED_AND_NOTIFIED
                     self._job = None
                 return
         if not outcome:
             super().cancel()
             with self._condition:
-                if self._state == CANCELLED:
+                if self._state == _base.CANCELLED:
                     self.set_running_or_notify_cancel()
         else:
             try:
@@ -119,7 +123,7 @@ class _Future(Future):  # type: ignore[type-arg]  # a Future[_R] of the interpre
     def _wait(self, timeout: float | None) -> None:
         """Wait for the outcome of a quiet future."""
         job = self._job
-        if job is not None and "_condition" not in self.__dict__:
+        if job is not None and not self._is_observed:
             outcome = job.outcome(timeout)
             if outcome is None:
                 raise TimeoutError
@@ -154,7 +158,7 @@ class _Future(Future):  # type: ignore[type-arg]  # a Future[_R] of the interpre
         job = self._job
         if job is None:
             return True
-        if "_condition" in self.__dict__:
+        if self._is_observed:
             return super().done()
         if not job.ready():
             return False
@@ -167,8 +171,9 @@ class _Future(Future):  # type: ignore[type-arg]  # a Future[_R] of the interpre
         ``timeout``: seconds to wait at most; then TimeoutError. CancelledError when it was cancelled.
         """
         try:
-            self._wait(timeout)
-            if self._state == FINISHED and self._exception is None:
+            if self._job is not None:
+                self._wait(timeout)
+            if self._state == _FINISHED and self._exception is None:
                 return self._result
             return super().result(timeout)
         finally:
@@ -460,14 +465,14 @@ class ProcessPoolExecutor(Executor):
             getattr(process, operation)()
 
 
+_first = operator.itemgetter(0)
+
+
 def _values(job: _engine.Job, deadline: float | None) -> Iterator[Any]:
     """The values of a map, one by one. None of them is kept."""
     try:
         if deadline is None:
-            while taken := job.next():
-                value = [taken[0]]
-                del taken
-                yield value.pop()
+            yield from map(_first, iter(job.next, ()))
             return
         while (taken := job.next(deadline - time.monotonic())) != ():
             if taken is None:

@@ -245,10 +245,10 @@ def test_a_callback_may_shut_down(executor: Any) -> None:
 
 def test_a_program_s_end_waits_for_its_calls(tmp_path: Path, method: str) -> None:
     source = f"""
-        import time, manyhands
+        import os, time, manyhands
         def speak(word):
             time.sleep(0.1)
-            print(word, flush=True)
+            os.write(1, word.encode() + b"\\n")
         if __name__ == "__main__":
             executor = manyhands.ProcessPoolExecutor(2, manyhands.get_context({method!r}))
             executor.submit(speak, "apple")
