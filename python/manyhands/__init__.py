@@ -32,4 +32,8 @@ def __getattr__(name: str) -> object:
         from . import errors
 
         return getattr(errors, name)
+    if name in ("ProcessPoolExecutor", "BrokenProcessPool"):
+        from . import executor
+
+        return getattr(executor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

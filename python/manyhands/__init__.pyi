@@ -15,6 +15,8 @@ from .errors import PoolTerminated as PoolTerminated
 from .errors import RemoteError as RemoteError
 from .errors import TaskExited as TaskExited
 from .errors import WorkerDied as WorkerDied
+from .executor import BrokenProcessPool as BrokenProcessPool
+from .executor import ProcessPoolExecutor as ProcessPoolExecutor
 from .process import active_children as active_children
 from .process import current_process as current_process
 from .process import parent_process as parent_process

@@ -257,17 +257,22 @@ def _undecodable(text: str, why: BaseException) -> RemoteError:
 
 def _worker_died(pid: int, exitcode: int, index: int, function: object) -> WorkerDied:
     name = getattr(function, "__qualname__", None) or _shown(function)
-    signal_name = None
-    if exitcode < 0:
-        import signal
-
-        try:
-            signal_name = signal.Signals(-exitcode).name
-        except ValueError:
-            signal_name = f"signal {-exitcode}"
-    how = f"was killed by {signal_name}" if signal_name else f"exited with code {exitcode}"
+    how, signal_name = _ending(exitcode)
     message = f"worker process {pid} {how} while it ran task {index} of {name}(); the pool replaced it"
     return WorkerDied(message, pid, exitcode, signal_name, index, name)
+
+
+def _ending(exitcode: int) -> tuple[str, str | None]:
+    """How a process ended, in words, and the name of the signal that killed it."""
+    if exitcode >= 0:
+        return f"exited with code {exitcode}", None
+    import signal
+
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"was killed by {name}", name
 
 
 def _terminated(message: str) -> PoolTerminated:

@@ -20,7 +20,7 @@ use crate::codec;
 use crate::fast;
 use crate::handle::{Handle, PULSE, wait};
 use crate::items::{Items, is_prompt, tell};
-use crate::job::{Kind, PyJob, abandoned, mode};
+use crate::job::{Face, Kind, PyJob, abandoned, mode};
 use crate::seat;
 use crate::stray;
 use crate::window::Window;
@@ -67,11 +67,15 @@ fn child_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<Child>> {
     }
 }
 
+/// A function, as Python has it, as workers have it, and what it is called.
+type Published = (Arc<Function>, Arc<str>);
+
 /// The engine of one pool.
 #[pyclass(frozen, name = "Crew", module = "manyhands._engine")]
 struct PyCrew {
     crew: Arc<Crew>,
-    kept: Mutex<Vec<(Py<PyAny>, Arc<Function>)>>,
+    face: Face,
+    kept: Mutex<Vec<(Py<PyAny>, Published)>>,
     function_type: Py<PyAny>,
     /// Threads that draw input, once there is some that needs it: one, unless several were started at once.
     feeders: Mutex<Vec<Py<PyAny>>>,
@@ -106,7 +110,7 @@ impl PyCrew {
         &self,
         py: Python<'_>,
         function: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<Arc<Function>>> {
+    ) -> PyResult<Option<Published>> {
         if !function.get_type().is(&self.function_type) {
             return Ok(None);
         }
@@ -114,27 +118,31 @@ impl PyCrew {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.iter()
                 .find(|(known, _)| known.is(function))
-                .map(|(_, published)| Arc::clone(published))
+                .map(|(_, published)| published.clone())
         };
         if let Some(published) = find() {
             return Ok(Some(published));
         }
         let published = self.crew.publish(codec::pickled(py, function)?);
+        let published = (published, name_of(function));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = (kept.len() >= KEPT_FUNCTIONS).then(|| kept.remove(0));
-        kept.push((function.clone().unbind(), Arc::clone(&published)));
+        kept.push((function.clone().unbind(), published.clone()));
         drop(kept);
         drop(oldest);
         Ok(Some(published))
     }
 
-    fn refused(py: Python<'_>, refused: &Refused) -> PyErr {
+    fn refused(&self, py: Python<'_>, refused: &Refused) -> PyErr {
+        if self.face == Face::Executor && matches!(refused, Refused::Closed) {
+            return PyRuntimeError::new_err("cannot schedule new futures after shutdown");
+        }
         match refused {
             Refused::Closed => PyValueError::new_err("Pool not running"),
             Refused::Over(why) if matches!(**why, engine::Abandoned::Terminated) => {
                 PyValueError::new_err("Pool not running")
             }
-            Refused::Over(why) => abandoned(py, why),
+            Refused::Over(why) => abandoned(py, why, self.face),
             Refused::Forked => PyRuntimeError::new_err(refused.to_string()),
         }
     }
@@ -147,8 +155,24 @@ impl PyCrew {
         args: &Bound<'_, PyTuple>,
         kwds: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
+        let published = self
+            .published(py, function)
+            .map(|published| published.map(|(function, _)| function));
+        self.call_as(py, job, function, published, args, kwds)
+    }
+
+    /// `call`, of a function that was looked up.
+    fn call_as(
+        &self,
+        py: Python<'_>,
+        job: &Arc<PyJob>,
+        function: &Bound<'_, PyAny>,
+        published: PyResult<Option<Arc<Function>>>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
         let encoded = || {
-            let published = self.published(py, function)?;
+            let published = published?;
             let (mode, payload) = match (&published, kwds.is_empty()) {
                 (Some(_), true) => (mode::ARGS, codec::encode(py, args.as_any())?),
                 (Some(_), false) => (
@@ -184,7 +208,7 @@ impl PyCrew {
         self.crew.bury();
         self.crew
             .submit(task)
-            .map_err(|refused| Self::refused(py, &refused))
+            .map_err(|refused| self.refused(py, &refused))
     }
 
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
@@ -205,14 +229,14 @@ impl PyCrew {
             job: Arc::clone(&job),
         };
         if !self.crew.is_ours() {
-            return Err(Self::refused(py, &Refused::Forked));
+            return Err(self.refused(py, &Refused::Forked));
         }
         if !self.crew.is_open() {
             let why = self.crew.over().map_or(Refused::Closed, Refused::Over);
-            return Err(Self::refused(py, &why));
+            return Err(self.refused(py, &why));
         }
         let published = match self.published(py, function) {
-            Ok(Some(published)) => Ok(published),
+            Ok(Some((published, _))) => Ok(published),
             Ok(None) => codec::pickled(py, function).map(|payload| self.crew.publish(payload)),
             Err(error) => Err(error),
         };
@@ -258,7 +282,7 @@ impl PyCrew {
         self.crew.bury();
         self.crew
             .submit_source(Box::new(items))
-            .map_err(|refused| Self::refused(py, &refused))?;
+            .map_err(|refused| self.refused(py, &refused))?;
         Ok(handle)
     }
 
@@ -290,22 +314,30 @@ impl PyCrew {
 #[pymethods]
 impl PyCrew {
     /// A pool's engine, without workers yet. `starter(seat)` starts one and returns its `Process`.
+    /// `executor`: with the exceptions of `concurrent.futures`, and broken by the death of a worker;
+    /// `on_demand`: workers are offered by `grow`.
     #[new]
+    #[pyo3(signature = (workers, max_tasks, starter, executor=false, on_demand=false))]
     fn new(
         py: Python<'_>,
         workers: usize,
         max_tasks: Option<u64>,
         starter: Py<PyAny>,
+        executor: bool,
+        on_demand: bool,
     ) -> PyResult<Self> {
         let config = Config {
             workers,
             max_tasks_per_worker: max_tasks,
             cores: None,
+            on_demand,
+            breaks: executor,
         };
         let crew = Crew::new(config, Box::new(Starter(starter)))?;
         let function_type = py.import("types")?.getattr("FunctionType")?.unbind();
         Ok(Self {
             crew: Arc::new(crew),
+            face: if executor { Face::Executor } else { Face::Pool },
             kept: Mutex::default(),
             function_type,
             feeders: Mutex::default(),
@@ -318,6 +350,22 @@ impl PyCrew {
         py: Python<'py>,
     ) -> PyResult<Option<(Bound<'py, seat::Seat>, Bound<'py, PyOffer>)>> {
         let Some((seat, offer)) = self.crew.offer()? else {
+            return Ok(None);
+        };
+        Ok(Some((
+            Bound::new(py, seat::Seat::new(seat))?,
+            Bound::new(py, PyOffer(Mutex::new(Some(offer))))?,
+        )))
+    }
+
+    /// Like `offer`, for a pool that starts workers on demand: None when it has all that it may have, or
+    /// idle ones for so many tasks.
+    fn grow<'py>(
+        &self,
+        py: Python<'py>,
+        tasks: usize,
+    ) -> PyResult<Option<(Bound<'py, seat::Seat>, Bound<'py, PyOffer>)>> {
+        let Some((seat, offer)) = self.crew.grow(tasks)? else {
             return Ok(None);
         };
         Ok(Some((
@@ -391,6 +439,30 @@ impl PyCrew {
         })
     }
 
+    /// Calls `function(*args, **kwds)` in a worker; gives the job, whose exceptions are those of an executor.
+    fn submit(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+    ) -> PyResult<Handle> {
+        let (published, name) = match self.published(py, function) {
+            Ok(Some((published, name))) => (Ok(Some(published)), name),
+            Ok(None) => (Ok(None), name_of(function)),
+            Err(error) => (Err(error), name_of(function)),
+        };
+        let function_kept = function.clone().unbind();
+        let job = PyJob::new(Kind::Single, Some(1), function_kept, None, None).of_executor(name);
+        let job = Arc::new(job);
+        self.call_as(py, &job, function, published, args, kwds)?;
+        self.crew.attend();
+        Ok(Handle {
+            crew: Arc::clone(&self.crew),
+            job,
+        })
+    }
+
     /// Maps `function` over `iterable`, which has `len` items if that is known. `waits`: this thread
     /// is about to wait for it, and draws it.
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
@@ -420,7 +492,7 @@ impl PyCrew {
     /// Gives the values of `function` over `iterable` one by one, drawing no more than `buffersize` items
     /// ahead of the reader.
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
-    #[pyo3(signature = (function, iterable, chunksize, ordered, buffersize=None))]
+    #[pyo3(signature = (function, iterable, chunksize, ordered, buffersize=None, starred=false))]
     fn stream(
         &self,
         py: Python<'_>,
@@ -429,14 +501,23 @@ impl PyCrew {
         chunksize: usize,
         ordered: bool,
         buffersize: Option<usize>,
+        starred: bool,
     ) -> PyResult<Handle> {
         let kind = if ordered {
             Kind::Ordered
         } else {
             Kind::Unordered
         };
-        let window = Window::new(buffersize, chunksize, self.crew.size());
-        let job = PyJob::new(kind, None, function.clone().unbind(), None, None).with_window(window);
+        let window = match (self.face, buffersize) {
+            // Everything is submitted at once, as its interface says.
+            (Face::Executor, None) => Window::None,
+            _ => Window::new(buffersize, chunksize, self.crew.size()),
+        };
+        let mut job =
+            PyJob::new(kind, None, function.clone().unbind(), None, None).with_window(window);
+        if self.face == Face::Executor {
+            job = job.of_executor(name_of(function));
+        }
         let handle = self.feed(
             py,
             job,
@@ -444,7 +525,7 @@ impl PyCrew {
             iterable,
             None,
             Some(chunksize),
-            false,
+            starred,
             false,
         )?;
         self.crew.attend();
@@ -477,6 +558,17 @@ impl PyCrew {
             }
         }
         Ok(())
+    }
+
+    /// Cancels all that no worker has begun.
+    fn cancel(&self, py: Python<'_>) {
+        py.detach(|| self.crew.cancel(None));
+    }
+
+    /// What raises when something is submitted to a pool that is over, or None.
+    fn over(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let why = self.crew.over()?;
+        Some(abandoned(py, &why, self.face).into_value(py).into_any())
     }
 
     /// Takes no more tasks.
@@ -522,6 +614,15 @@ impl PyCrew {
     fn pids(&self) -> Vec<i32> {
         self.crew.pids()
     }
+}
+
+/// What messages call a function.
+fn name_of(function: &Bound<'_, PyAny>) -> Arc<str> {
+    let name = function
+        .getattr("__qualname__")
+        .and_then(|name| name.extract::<String>());
+    let name = name.or_else(|_| Ok::<_, PyErr>(function.get_type().qualname()?.to_string()));
+    name.unwrap_or_default().into()
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

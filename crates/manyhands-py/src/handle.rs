@@ -106,6 +106,43 @@ impl Handle {
         )
     }
 
+    /// Waits as `wait` does. `(value, None)` or `(None, exception)`; `()`: it was cancelled; `None`: not done.
+    #[pyo3(signature = (timeout=None))]
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        if !self.wait(py, timeout)? {
+            return Ok(None);
+        }
+        if self.job.is_withdrawn() {
+            return Ok(Some(PyTuple::empty(py)));
+        }
+        let outcome = match self.job.outcome(py)? {
+            Ok(value) => [value, py.None()],
+            Err(exception) => [py.None(), exception],
+        };
+        PyTuple::new(py, outcome).map(Some)
+    }
+
+    /// Has `watcher()` called by the tending thread when the job is done. `false`: it is done already.
+    fn watch(&self, watcher: Py<PyAny>) -> bool {
+        self.job.watch(watcher, self.crew.watch())
+    }
+
+    /// Whether a worker has begun it.
+    fn has_begun(&self) -> bool {
+        let job: Arc<dyn engine::Job> = self.job.clone();
+        self.crew.has_begun(&job)
+    }
+
+    /// Cancels the job, unless a worker has begun it; whether that was done.
+    fn withdraw(&self, py: Python<'_>) -> bool {
+        let job: Arc<dyn engine::Job> = self.job.clone();
+        py.detach(|| self.crew.cancel(Some(&job)))
+    }
+
     /// The value; call it only when ready.
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.job.value(py)

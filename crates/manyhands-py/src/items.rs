@@ -9,7 +9,7 @@ use pyo3::types::{PyFrozenSet, PyIterator, PyList, PyTuple};
 
 use crate::codec;
 use crate::fast;
-use crate::job::{PyJob, abandoned, mode};
+use crate::job::{Face, PyJob, abandoned, mode};
 use crate::once::Once;
 use crate::stray;
 
@@ -237,7 +237,10 @@ impl Drop for Items {
             // The pool is over, or its reader gone, before the input was: say so to whoever waits.
             let why = self.crew.upgrade().and_then(|crew| crew.over());
             let error = match why {
-                Some(why) => abandoned(py, &why),
+                Some(why) => abandoned(py, &why, self.job.face()),
+                None if self.job.face() == Face::Executor => {
+                    abandoned(py, &engine::Abandoned::Cancelled, Face::Executor)
+                }
                 None => PyRuntimeError::new_err(
                     "the call was given up before all of its input was read",
                 ),

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use manyhands::engine::{Abandoned, Job, News, Outcome, Received, Refused, Reply, Seen};
+use manyhands::engine::{Abandoned, Job, News, Outcome, Received, Refused, Reply, Seen, Watch};
 use manyhands_os::fork_state;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -35,6 +35,17 @@ pub(crate) mod mode {
     pub(crate) const MANY: u8 = 4;
     /// A list of argument tuples.
     pub(crate) const MANY_STARRED: u8 = 5;
+    /// Of a report: the call could not be unpickled.
+    pub(crate) const UNREAD: u8 = 6;
+}
+
+/// Whose exceptions a job raises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// Those of `manyhands.pool`.
+    Pool,
+    /// Those of `concurrent.futures`.
+    Executor,
 }
 
 /// The form of a job's value.
@@ -68,6 +79,8 @@ struct Pickled {
     traceback: Option<String>,
     /// It is a list of several values.
     several: bool,
+    /// The exception is that of unpickling the call.
+    unread: bool,
 }
 
 /// Why a part has no value.
@@ -105,17 +118,27 @@ struct State {
 /// What to call with the value, and what with the exception.
 type Callbacks = (Option<Py<PyAny>>, Option<Py<PyAny>>);
 
+/// What a future wants to be called when its job is done, and what has the pool hurry meanwhile.
+type Watcher = (Py<PyAny>, Watch);
+
 /// What a pool was asked to do in one call.
 pub(crate) struct PyJob {
     kind: Kind,
+    face: Face,
+    /// What messages call the function; known for an executor's.
+    name: Option<Arc<str>>,
     state: Mutex<State>,
     done: AtomicBool,
     /// Nobody will ask for the rest.
     cancelled: AtomicBool,
     /// How far a stream is ahead of its reader.
     pub(crate) window: Window,
-    has_callbacks: bool,
+    /// Set with the state locked.
+    has_callbacks: AtomicBool,
     callbacks: Mutex<Callbacks>,
+    watcher: Mutex<Option<Watcher>>,
+    /// A part was cancelled before a worker began it.
+    withdrawn: AtomicBool,
     /// For messages. Taken only by `drop`.
     function: Option<Py<PyAny>>,
     /// What a map's tasks took.
@@ -142,6 +165,8 @@ impl PyJob {
     ) -> Self {
         Self {
             kind,
+            face: Face::Pool,
+            name: None,
             state: Mutex::new(State {
                 expected,
                 ..State::default()
@@ -149,8 +174,10 @@ impl PyJob {
             done: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             window: Window::None,
-            has_callbacks: callback.is_some() || error_callback.is_some(),
+            has_callbacks: AtomicBool::new(callback.is_some() || error_callback.is_some()),
             callbacks: Mutex::new((callback, error_callback)),
+            watcher: Mutex::default(),
+            withdrawn: AtomicBool::new(false),
             function: Some(function),
             seen: Mutex::default(),
             generation: fork_state::generation(),
@@ -161,6 +188,39 @@ impl PyJob {
     pub(crate) fn with_window(mut self, window: Window) -> Self {
         self.window = window;
         self
+    }
+
+    /// Makes it a job of an executor.
+    pub(crate) fn of_executor(mut self, name: Arc<str>) -> Self {
+        self.face = Face::Executor;
+        self.name = Some(name);
+        self
+    }
+
+    pub(crate) fn face(&self) -> Face {
+        self.face
+    }
+
+    /// Whether it was cancelled before a worker began it.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire) // pairs with the store in `settle`
+    }
+
+    /// Has `watcher` called when the job is done. `false`: it is done already.
+    pub(crate) fn watch(&self, watcher: Py<PyAny>, watch: Watch) -> bool {
+        let state = self.state();
+        if state.expected == Some(state.arrived) {
+            return false;
+        }
+        let before = self
+            .watcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace((watcher, watch));
+        self.has_callbacks.store(true, Ordering::Relaxed); // ordered by the lock
+        drop(state);
+        drop(before);
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -224,7 +284,7 @@ impl PyJob {
     fn conclude(&self, state: &State) -> News {
         let complete = state.expected == Some(state.arrived);
         match (complete, self.kind) {
-            (true, _) if self.has_callbacks => News::Finish,
+            (true, _) if self.has_callbacks.load(Ordering::Relaxed) => News::Finish,
             (true, _) => {
                 self.done.store(true, Ordering::Release);
                 News::Look
@@ -329,11 +389,36 @@ impl PyJob {
         index: u64,
         part: Part,
     ) -> Result<(Bound<'py, PyAny>, bool), Failure> {
+        match self.open_once(py, index, part) {
+            // An executor's future has one outcome: that is it.
+            Err(Failure::Decoding(error, _))
+                if self.face == Face::Executor
+                    && !stray::is_stray_or_exit_of_handler(py, &error) =>
+            {
+                let arguments = (error.into_value(py),);
+                Err(Failure::Outcome(self.face.made(
+                    py,
+                    "_unreadable",
+                    arguments,
+                )))
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_once<'py>(
+        &self,
+        py: Python<'py>,
+        index: u64,
+        part: Part,
+    ) -> Result<(Bound<'py, PyAny>, bool), Failure> {
         let error = match part {
             Part::Raised(exception) => PyErr::from_value(exception.into_bound(py)),
             Part::List(list) => return Ok((list.into_bound(py), true)),
-            Part::Pickled(pickled) => return pickled.open(py),
-            Part::Outcome(Outcome::Replied(reply)) => return Pickled::new(py, reply)?.open(py),
+            Part::Pickled(pickled) => return pickled.open(py, self.face),
+            Part::Outcome(Outcome::Replied(reply)) => {
+                return Pickled::new(py, reply, self.face)?.open(py, self.face);
+            }
             Part::Outcome(Outcome::Died(death)) => {
                 let arguments = (
                     death.pid,
@@ -341,9 +426,9 @@ impl PyJob {
                     index,
                     self.function.as_ref().map(|function| function.bind(py)),
                 );
-                made(py, "_worker_died", arguments)
+                Face::Pool.made(py, "_worker_died", arguments)
             }
-            Part::Outcome(Outcome::Abandoned(why)) => abandoned(py, &why),
+            Part::Outcome(Outcome::Abandoned(why)) => abandoned(py, &why, self.face),
         };
         Err(Failure::Outcome(error))
     }
@@ -389,6 +474,17 @@ impl PyJob {
         let value = copy(py, &kept);
         self.state().value = Some(kept);
         value
+    }
+
+    /// What became of the job: a value or an exception; an error is of its decoding, which may be tried again.
+    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Result<Py<PyAny>, Py<PyAny>>> {
+        let tried = self.value(py);
+        match (&self.state_anywhere()?.value, tried) {
+            (Some(Ok(value)), _) => Ok(Ok(value.clone_ref(py))),
+            (Some(Err(exception)), _) => Ok(Err(exception.clone_ref(py))),
+            (None, Ok(value)) => Ok(Ok(value)),
+            (None, Err(error)) => Err(error),
+        }
     }
 
     fn assemble(
@@ -450,6 +546,12 @@ impl PyJob {
         };
         visit.call(&callbacks.0)?;
         visit.call(&callbacks.1)?;
+        let Ok(watcher) = self.watcher.try_lock() else {
+            return Ok(());
+        };
+        if let Some((watcher, _)) = &*watcher {
+            visit.call(watcher)?;
+        }
         let Ok(state) = self.state.try_lock() else {
             return Ok(());
         };
@@ -479,12 +581,13 @@ impl PyJob {
             .callbacks
             .try_lock()
             .map(|mut callbacks| std::mem::take(&mut *callbacks));
+        let watcher = self.watcher.try_lock().map(|mut watcher| watcher.take());
         let state = self
             .state
             .try_lock()
             .map(|mut state| std::mem::take(&mut *state));
         // Dropped without the locks: what goes may run code of the user.
-        drop((callbacks, state));
+        drop((callbacks, watcher, state));
     }
 
     /// Whether the job ended without failure; only for jobs that are done.
@@ -510,6 +613,10 @@ impl Drop for PyJob {
                     .get_mut()
                     .unwrap_or_else(PoisonError::into_inner),
             ),
+            self.watcher
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
             std::mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner)),
         ));
         if Python::try_attach(|_| drop(goes.take())).is_none() {
@@ -530,10 +637,33 @@ impl Job for PyJob {
             self.seen()
                 .ended(index, reply.ran_ns, reply.bytes.len() + bytes);
         }
+        if matches!(&outcome, Outcome::Abandoned(why) if matches!(**why, Abandoned::Cancelled)) {
+            self.withdrawn.store(true, Ordering::Release); // pairs with the load in `is_withdrawn`
+        }
         self.add(index, Part::Outcome(outcome))
     }
 
+    fn label(&self) -> Option<String> {
+        self.name.as_deref().map(str::to_owned)
+    }
+
     fn finish(&self) {
+        let watcher = self
+            .watcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((watcher, _watch)) = watcher {
+            // The future's outcome is that of the job, which is there; its callbacks may wait for it.
+            self.done.store(true, Ordering::Release);
+            Python::attach(|py| {
+                if let Err(error) = fast::call0(watcher.bind(py)) {
+                    error.write_unraisable(py, None);
+                }
+                drop(watcher);
+            });
+            return;
+        }
         Python::attach(|py| {
             let (callback, error_callback) = std::mem::take(
                 &mut *self
@@ -568,16 +698,22 @@ fn copy(py: Python<'_>, value: &Result<Py<PyAny>, Py<PyAny>>) -> PyResult<Py<PyA
     }
 }
 
-/// Makes an exception by a function of `manyhands.errors`.
-fn made<'py, A>(py: Python<'py>, maker: &str, arguments: A) -> PyErr
-where
-    A: pyo3::call::PyCallArgs<'py>,
-{
-    let made = PyModule::import(py, "manyhands.errors")
-        .and_then(|errors| errors.getattr(maker)?.call1(arguments));
-    match made {
-        Ok(exception) => PyErr::from_value(exception),
-        Err(error) => error,
+impl Face {
+    /// Makes an exception by a function of the face's module.
+    fn made<'py, A>(self, py: Python<'py>, maker: &str, arguments: A) -> PyErr
+    where
+        A: pyo3::call::PyCallArgs<'py>,
+    {
+        let module = match self {
+            Self::Pool => "manyhands.errors",
+            Self::Executor => "manyhands.executor",
+        };
+        let made =
+            PyModule::import(py, module).and_then(|module| module.getattr(maker)?.call1(arguments));
+        match made {
+            Ok(exception) => PyErr::from_value(exception),
+            Err(error) => error,
+        }
     }
 }
 
@@ -586,7 +722,7 @@ fn forked() -> PyErr {
 }
 
 impl Pickled {
-    fn new(py: Python<'_>, reply: Reply) -> Result<Self, Failure> {
+    fn new(py: Python<'_>, reply: Reply, face: Face) -> Result<Self, Failure> {
         let Reply {
             raised,
             mode,
@@ -599,6 +735,7 @@ impl Pickled {
                 pickle: Pickle::new(py, bytes, buffers).map_err(Failure::Outcome)?,
                 traceback: None,
                 several: mode == mode::MANY,
+                unread: false,
             });
         }
         let parts = bytes
@@ -615,24 +752,28 @@ impl Pickled {
                 pickle,
                 traceback: Some(text),
                 several: false,
+                unread: mode == mode::UNREAD,
             }),
             Err(error) => {
                 let arguments = (text, error.into_value(py));
-                Err(Failure::Outcome(made(py, "_undecodable", arguments)))
+                Err(Failure::Outcome(face.made(py, "_undecodable", arguments)))
             }
         }
     }
 
     /// The value, or what the worker raised, with its traceback as the cause.
-    fn open(self, py: Python<'_>) -> Result<(Bound<'_, PyAny>, bool), Failure> {
+    fn open(self, py: Python<'_>, face: Face) -> Result<(Bound<'_, PyAny>, bool), Failure> {
+        if let (true, Face::Executor, Some(text)) = (self.unread, face, &self.traceback) {
+            return Err(Failure::Outcome(face.made(py, "_unread", (text,))));
+        }
         match (self.pickle.load(py), &self.traceback) {
             (Ok(value), None) => Ok((value, self.several)),
             (Ok(exception), Some(text)) => {
-                let raised = made(py, "_from_worker", (text, exception));
+                let raised = face.made(py, "_from_worker", (text, exception));
                 Err(Failure::Outcome(raised))
             }
             (Err(error), Some(text)) if !stray::is_stray(py, &error) => {
-                let error = made(py, "_undecodable", (text, error.into_value(py)));
+                let error = face.made(py, "_undecodable", (text, error.into_value(py)));
                 Err(Failure::Decoding(error, self))
             }
             (Err(error), _) => Err(Failure::Decoding(error, self)),
@@ -641,16 +782,28 @@ impl Pickled {
 }
 
 /// Why a pool gave a task up.
-pub(crate) fn abandoned(py: Python<'_>, why: &Abandoned) -> PyErr {
+pub(crate) fn abandoned(py: Python<'_>, why: &Abandoned, face: Face) -> PyErr {
+    let text = |last_words: &Option<Reply>| {
+        last_words.as_ref().and_then(|reply| {
+            let (len, rest) = reply.bytes.split_first_chunk::<4>()?;
+            let (text, _) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+            Some(String::from_utf8_lossy(text).into_owned())
+        })
+    };
     match why {
-        Abandoned::Terminated => made(py, "_terminated", (why.to_string(),)),
+        Abandoned::Terminated => face.made(py, "_terminated", (why.to_string(),)),
+        Abandoned::Cancelled => Face::Executor.made(py, "_cancelled", ()),
+        Abandoned::Died {
+            death,
+            running,
+            last_words,
+        } => {
+            let exitcode = death.status.exitcode();
+            let arguments = (death.pid, exitcode, running, text(last_words));
+            Face::Executor.made(py, "_broken_by_death", arguments)
+        }
         Abandoned::Broken { reason, last_words } => {
-            let cause = last_words.as_ref().and_then(|reply| {
-                let (len, rest) = reply.bytes.split_first_chunk::<4>()?;
-                let (text, _) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-                Some(String::from_utf8_lossy(text).into_owned())
-            });
-            made(py, "_broken", (reason, cause))
+            face.made(py, "_broken", (reason, text(last_words)))
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use pyo3::exceptions::{PyException, PyGeneratorExit};
+use pyo3::exceptions::{PyException, PyGeneratorExit, PySystemExit};
 use pyo3::prelude::*;
 
 thread_local! {
@@ -31,6 +31,19 @@ pub(crate) fn is_stray(py: Python<'_>, error: &PyErr) -> bool {
     if !error.is_instance_of::<PyException>(py) {
         return true;
     }
+    is_from_handler(py, error)
+}
+
+/// Like `is_stray`, where `SystemExit` is what other exceptions are: what it says depends on where it was raised.
+pub(crate) fn is_stray_or_exit_of_handler(py: Python<'_>, error: &PyErr) -> bool {
+    if error.is_instance_of::<PySystemExit>(py) {
+        is_from_handler(py, error)
+    } else {
+        is_stray(py, error)
+    }
+}
+
+fn is_from_handler(py: Python<'_>, error: &PyErr) -> bool {
     let from_handler = || {
         let errors = py.import("manyhands.errors")?;
         let said = errors.call_method1("_is_from_handler", (error.traceback(py),))?;

@@ -30,6 +30,10 @@ struct Worker<'py> {
     /// What ends this process: a signal handler raised it while the worker waited, or a task's fork did.
     raised: Option<PyErr>,
     generation: u64,
+    /// The call that it has was unpickled.
+    begun: bool,
+    /// What cannot be pickled is reported as that, not as a `MaybeEncodingError`.
+    plain: bool,
 }
 
 /// What running a call came to: the value, and whether it is a list of several.
@@ -69,6 +73,7 @@ impl<'py> Worker<'py> {
     fn execute(&mut self, call: Call) -> Ran<'py> {
         let py = self.py;
         let (id, how) = (call.function, call.mode);
+        self.begun = false;
         // The function first: if it could not be unpickled, its arguments tell nothing.
         let function = if how == mode::WHOLE {
             None
@@ -76,6 +81,7 @@ impl<'py> Worker<'py> {
             Some(self.function(id)?)
         };
         let argument = codec::decode(py, call.bytes, call.buffers)?;
+        self.begun = true;
         let Some(function) = function else {
             let (function, args, kwds): (
                 Bound<'py, PyAny>,
@@ -124,6 +130,7 @@ impl<'py> Worker<'py> {
                 .extract()?;
             let payload = match codec::encode(py, &exception) {
                 Ok(payload) => payload,
+                Err(why) if self.plain => codec::encode(py, why.into_value(py).bind(py).as_any())?,
                 Err(why) => {
                     let stand_in = errors
                         .getattr("_unsendable")?
@@ -141,7 +148,7 @@ impl<'py> Worker<'py> {
         bytes.extend_from_slice(&payload.bytes);
         Answer {
             raised: true,
-            mode: 0,
+            mode: if self.begun { 0 } else { mode::UNREAD },
             payload: Payload {
                 bytes,
                 buffers: payload.buffers,
@@ -156,6 +163,7 @@ impl<'py> Worker<'py> {
                 mode: how,
                 payload,
             },
+            Err(why) if self.plain => self.report(why),
             Err(why) => {
                 let made = self.py.import("manyhands.errors").and_then(|errors| {
                     errors
@@ -211,12 +219,13 @@ impl Execute for Worker<'_> {
 
 /// Serves a pool from `seat` until dismissed: runs `initializer(*initargs)`, then calls.
 #[pyfunction]
-#[pyo3(signature = (seat, initializer=None, initargs=None))]
+#[pyo3(signature = (seat, initializer=None, initargs=None, plain=false))]
 fn serve(
     py: Python<'_>,
     seat: &Bound<'_, Seat>,
     initializer: Option<Bound<'_, PyAny>>,
     initargs: Option<Bound<'_, PyTuple>>,
+    plain: bool,
 ) -> PyResult<()> {
     let mut desk = Desk::sit(seat.get().take()?)?;
     let mut worker = Worker {
@@ -227,6 +236,8 @@ fn serve(
         function_type: py.import("types")?.getattr("FunctionType")?,
         raised: None,
         generation: fork_state::generation(),
+        begun: false,
+        plain,
     };
     if let Some(initializer) = initializer {
         let initialised = match initargs {

@@ -396,7 +396,10 @@ fn refused(refused: &Refused) -> Error {
 
 fn abandoned(why: &Abandoned) -> Error {
     match why {
-        Abandoned::Terminated => Error::Terminated,
+        Abandoned::Terminated | Abandoned::Cancelled => Error::Terminated,
+        Abandoned::Died { .. } => Error::Broken {
+            reason: why.to_string(),
+        },
         Abandoned::Broken { reason, last_words } => {
             let last_words = last_words
                 .as_ref()

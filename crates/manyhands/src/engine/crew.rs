@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,12 @@ use manyhands_os::poll::Poller;
 use manyhands_os::{cpu, fork_state};
 
 use super::dispatch;
-use super::floor::{Floor, Phase};
+use super::floor::{Floor, Phase, settle};
 use super::launch::Launch;
 use super::orphans::Orphans;
 use super::patience::Patience;
 use super::supervise::private_bell;
-use super::task::{Abandoned, Function, Job, Need, Payload, Source, Task};
+use super::task::{Abandoned, Function, Job, Need, Outcome, Payload, Source, Task};
 use super::worker::Spent;
 
 /// Token of the workers' bell in the poller that a waiting thread sleeps on.
@@ -44,6 +44,10 @@ pub struct Config {
     /// Processors to reckon with when deciding whether to wait awake; `None`: those
     /// that this process may use.
     pub cores: Option<usize>,
+    /// Workers are started by [`Crew::grow`] alone, when tasks find no idle one; none at first.
+    pub on_demand: bool,
+    /// A worker that dies takes the pool with it: every task is settled with that death.
+    pub breaks: bool,
 }
 
 /// Why a task was not accepted; it is given back.
@@ -84,6 +88,16 @@ pub enum Wish {
     Tend,
 }
 
+/// Somebody wants to be told of a job: see [`Crew::watch`].
+#[derive(Debug)]
+pub struct Watch(Arc<AtomicUsize>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A pool's workers and everything they are given. Share it in an [`Arc`].
 pub struct Crew {
     /// Taken only by `drop`.
@@ -116,6 +130,8 @@ pub struct Core {
     /// The last answers had callbacks to be called.
     pub(super) hasty: AtomicBool,
     pub(super) over: AtomicBool,
+    /// Jobs that somebody wants to be told of, though nobody waits.
+    pub(super) watched: Arc<AtomicUsize>,
     /// Somebody waits for everything to end.
     joining: AtomicBool,
     pub(super) orphans: Orphans,
@@ -144,7 +160,10 @@ impl Crew {
         tender.add(tender_bell.as_fd(), TENDER)?;
         let cores = config.cores.unwrap_or_else(cpu::available);
         let core = Core {
-            floor: Mutex::new(Floor::new(config.workers, cores)),
+            floor: Mutex::new(Floor::new(
+                if config.on_demand { 0 } else { config.workers },
+                cores,
+            )),
             launcher,
             config,
             _not_for_children: [bell_kept, tender_kept],
@@ -159,6 +178,7 @@ impl Crew {
             tender_leads: AtomicBool::new(false),
             hasty: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            watched: Arc::default(),
             joining: AtomicBool::new(false),
             orphans: Orphans::default(),
             next_function: AtomicU32::new(1),
@@ -258,13 +278,91 @@ impl Crew {
             .map(|task| (task.index, task.into()))
             .collect();
         for worker in &mut floor.workers {
-            taken.extend(worker.take_back_job(job));
+            taken.extend(
+                worker
+                    .take_back_those(|other| Arc::ptr_eq(other, job))
+                    .into_iter()
+                    .map(|(_, index, spent)| (index, spent)),
+            );
         }
         floor.end_sources();
         let litter = floor.litter();
         drop(floor);
         drop(litter);
         taken.iter().map(|(index, _)| *index).collect()
+    }
+
+    /// Cancels what no worker has begun, of one job or of all but what is next: such tasks are settled with
+    /// [`Abandoned::Cancelled`], and of a pool all of whose tasks are cancelled no more input is drawn.
+    /// Returns whether there was any.
+    pub fn cancel(&self, job: Option<&Arc<dyn Job>>) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
+        let is_meant = |other: &Arc<dyn Job>| job.is_none_or(|job| Arc::ptr_eq(job, other));
+        let why = Arc::new(Abandoned::Cancelled);
+        let mut settled = Vec::new();
+        let mut floor = self.floor();
+        // Mostly there is one, of a job with one task.
+        while let Some(at) = floor.waiting.iter().position(|task| is_meant(&task.job))
+            && let Some(task) = floor.waiting.remove(at)
+        {
+            settled.push((
+                Arc::clone(&task.job),
+                task.index,
+                Outcome::Abandoned(Arc::clone(&why)),
+            ));
+            floor.spent.push(task.into());
+        }
+        let mut revoked = Vec::new();
+        for worker in &mut floor.workers {
+            // A worker that just starts has as good as begun its first task.
+            let mut spared = job.is_none();
+            revoked.extend(
+                worker.take_back_those(|other| !std::mem::take(&mut spared) && is_meant(other)),
+            );
+        }
+        for (job, index, spent) in revoked {
+            settled.push((job, index, Outcome::Abandoned(Arc::clone(&why))));
+            floor.spent.push(spent);
+        }
+        if job.is_none() {
+            floor.cancelled = true;
+            let sources = std::mem::take(&mut floor.sources);
+            floor.ended.extend(sources);
+            let paused = std::mem::take(&mut floor.paused);
+            floor.ended.extend(paused);
+        }
+        let litter = floor.litter();
+        drop(floor);
+        drop(litter);
+        let any = !settled.is_empty();
+        let told = settle(settled);
+        self.let_go(told.orphans);
+        self.finish(told.finished);
+        // Whoever waits may wait for just this, or for the end of all work.
+        self.call_followers();
+        any
+    }
+
+    /// Whether a worker has begun a task of `job` that it has not answered.
+    pub fn has_begun(&self, job: &Arc<dyn Job>) -> bool {
+        self.is_ours()
+            && self
+                .floor()
+                .workers
+                .iter()
+                .any(|worker| worker.has_begun(job))
+    }
+
+    /// Has the tending thread hear the workers without delay, though nobody waits, for as long as the
+    /// returned value is kept.
+    pub fn watch(&self) -> Watch {
+        let others = self.watched.fetch_add(1, Ordering::AcqRel);
+        if others == 0 && self.is_ours() {
+            let _ = self.tender_bell.ring();
+        }
+        Watch(Arc::clone(&self.watched))
     }
 
     /// Takes no more tasks; workers leave when everything accepted is done.

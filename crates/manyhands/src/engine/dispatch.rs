@@ -39,7 +39,7 @@ fn space(worker: &Worker) -> usize {
 /// The worker for the next task: an idle one, the longest-serving first (it is warm);
 /// else the one that is relatively the least loaded.
 pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
-    let mut best: Option<(usize, u64)> = None;
+    let mut best: Option<(usize, (u64, usize))> = None;
     for (at, worker) in workers.iter().enumerate() {
         if space(worker) == 0 {
             continue;
@@ -50,6 +50,8 @@ pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
         }
         // Nanoseconds of work ahead; an inattentive worker counts as a little busier than another.
         let ahead = (load as u64 + u64::from(!worker.is_attentive())) * worker.pace_ns().max(1);
+        // One that just starts before one that runs something, which may take any time.
+        let ahead = (ahead, load);
         if best.is_none_or(|(_, least)| ahead < least) {
             best = Some((at, ahead));
         }
@@ -67,6 +69,14 @@ pub(super) fn idle(workers: &[Worker]) -> Option<usize> {
     workers
         .iter()
         .position(|worker| worker.is_attentive() && worker.load() == 0 && worker.takes_tasks())
+}
+
+/// How many workers have nothing to do, after they did something: those that just start do not count.
+pub(super) fn rested(workers: &[Worker]) -> usize {
+    workers
+        .iter()
+        .filter(|worker| worker.load() == 0 && worker.pace_ns() > 0 && worker.takes_tasks())
+        .count()
 }
 
 /// The worker with the most work that somebody else could do.

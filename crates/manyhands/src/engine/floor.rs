@@ -33,6 +33,8 @@ pub(super) struct Floor {
     pub(super) workers: Vec<Worker>,
     /// How many there should be.
     pub(super) size: usize,
+    /// Whatever was not begun was cancelled, and so is input that is being drawn.
+    pub(super) cancelled: bool,
     /// How many are being started at this moment, outside the lock.
     pub(super) launching: usize,
     pub(super) next_number: u64,
@@ -80,6 +82,7 @@ impl Floor {
             phase: Phase::Open,
             workers: Vec::with_capacity(size),
             size,
+            cancelled: false,
             launching: 0,
             next_number: 0,
             next_serial: 0,

@@ -24,7 +24,7 @@ mod wire;
 mod worker;
 
 pub use chunking::{Chunking, Seen};
-pub use crew::{Config, Crew, Refused, Waited, Wish};
+pub use crew::{Config, Crew, Refused, Waited, Watch, Wish};
 pub use desk::{Answer, Call, Desk, Execute, Left};
 pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};
 pub use patience::Patience;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use manyhands_os::clock::now_ns;
@@ -17,6 +18,7 @@ use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
 
 use super::crew::{Crew, Refused};
+use super::dispatch;
 use super::floor::{Floor, Phase, Settled, settle};
 use super::launch::{Seat, SeatFds};
 use super::task::{Abandoned, Death, Outcome};
@@ -115,6 +117,7 @@ impl Crew {
                 let _ = worker.listen(&mut heard);
             }
             let was_ready = worker.ready;
+            let was_told = worker.stopped || matches!(floor.phase, Phase::Over(_));
             self.note(floor, heard, settled, &mut anything);
             let death = Death {
                 pid: worker.child.pid(),
@@ -123,6 +126,21 @@ impl Crew {
             self.launcher.buried(death.pid);
             let remains = worker.bury();
             floor.spent.extend(remains.spent);
+            if self.config.breaks && !was_told {
+                let label = remains.running.first().map(|(job, _)| job.label());
+                let why = Arc::new(Abandoned::Died {
+                    death,
+                    running: label.map(Option::unwrap_or_default),
+                    last_words: floor.last_words.take(),
+                });
+                let lost = |(job, index)| (job, index, Outcome::Abandoned(Arc::clone(&why)));
+                settled.extend(remains.running.into_iter().map(lost));
+                for task in remains.queued.into_iter().rev() {
+                    floor.waiting.push_front(task);
+                }
+                settled.extend(self.end(floor, Arc::clone(&why)));
+                continue;
+            }
             settled.extend(
                 remains
                     .running
@@ -176,6 +194,12 @@ impl Crew {
         floor.phase = Phase::Over(why);
         for worker in &mut floor.workers {
             tell_to_end(worker);
+        }
+        if self.config.breaks {
+            // Its tending thread goes on to see the workers off.
+            self.over.store(true, Ordering::Release);
+            let _ = self.tender_bell.ring();
+            let _ = self.parent_bell.ring();
         }
         settled
     }
@@ -232,6 +256,29 @@ impl Crew {
         let Some(number) = self.claim_vacancy() else {
             return Ok(None);
         };
+        self.offered(number)
+    }
+
+    /// Prepares a place for one more worker of a pool that starts them on demand, if it may have more and
+    /// has fewer idle ones than `tasks`.
+    pub fn grow(&self, tasks: usize) -> io::Result<Option<(Seat, Offer)>> {
+        if !self.is_ours() {
+            return Ok(None);
+        }
+        let mut floor = self.floor();
+        let may = floor.size < self.config.workers && matches!(floor.phase, Phase::Open);
+        if !may || dispatch::rested(&floor.workers) >= tasks {
+            return Ok(None);
+        }
+        floor.size += 1;
+        floor.launching += 1;
+        floor.next_number += 1;
+        let number = floor.next_number - 1;
+        drop(floor);
+        self.offered(number)
+    }
+
+    fn offered(&self, number: u64) -> io::Result<Option<(Seat, Offer)>> {
         match self.prepare(number) {
             Ok(offered) => Ok(Some(offered)),
             Err(error) => {

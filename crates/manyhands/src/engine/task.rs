@@ -339,6 +339,17 @@ pub enum Outcome {
 pub enum Abandoned {
     /// `terminate` was called.
     Terminated,
+    /// It was cancelled before a worker began it.
+    Cancelled,
+    /// A worker of a pool that [breaks](super::Config::breaks) died.
+    Died {
+        /// Which one, and how.
+        death: Death,
+        /// The [label](Job::label) of what it was running.
+        running: Option<String>,
+        /// What it said of its failure, if it could not be initialised.
+        last_words: Option<Reply>,
+    },
     /// Workers die before they are ready, or none can be started.
     Broken {
         /// What happened, for the user.
@@ -352,6 +363,8 @@ impl fmt::Display for Abandoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Terminated => f.write_str("the pool was terminated before the task was done"),
+            Self::Cancelled => f.write_str("the task was cancelled"),
+            Self::Died { death, .. } => write!(f, "the pool is broken: {death}"),
             Self::Broken { reason, .. } => f.write_str(reason),
         }
     }
@@ -378,6 +391,11 @@ pub trait Job: Send + Sync {
     /// thread in [`Crew::tend`](super::Crew::tend), which has to be there for such jobs, with no lock
     /// and no role of the engine held, so it may use the pool.
     fn finish(&self) {}
+
+    /// What it is called in messages. Asked under the engine's lock, so it must be at hand.
+    fn label(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a source says after it was drawn from.

@@ -329,7 +329,7 @@ impl Crew {
         floor.drawing -= 1;
         match more {
             // Its job learns that no more tasks come when the source is dropped.
-            _ if source.is_over() || matches!(floor.phase, Phase::Over(_)) => {
+            _ if source.is_over() || floor.cancelled || matches!(floor.phase, Phase::Over(_)) => {
                 floor.ended.push_back(source)
             }
             Drawn::More => floor.sources.push_front(source),
@@ -533,7 +533,11 @@ impl Crew {
                 nap = LINGER;
                 continue;
             }
-            self.doze(Some(nap));
+            let is_watched = self.watched.load(Ordering::Acquire) > 0;
+            let collected = self.asleep.load(Ordering::Acquire);
+            if !is_watched || collected {
+                self.doze(Some(nap));
+            }
             if self.asleep.load(Ordering::Acquire) {
                 // Somebody waits, and collects.
                 nap = (nap * 2).min(LINGER_MOST);

@@ -697,18 +697,26 @@ impl Worker {
         self.restore(handed)
     }
 
-    /// Takes back every task of `job` that was not begun.
-    pub(super) fn take_back_job(&mut self, job: &Arc<dyn Job>) -> Vec<(u64, Spent)> {
+    /// Whether it has begun a task of `job`.
+    pub(super) fn has_begun(&self, job: &Arc<dyn Job>) -> bool {
+        self.handed
+            .iter()
+            .any(|handed| Arc::ptr_eq(&handed.job, job) && self.tasks.was_taken(handed.ticket))
+    }
+
+    /// Takes back every task that was not begun, of jobs that `is_meant` says yes to.
+    pub(super) fn take_back_those(
+        &mut self,
+        mut is_meant: impl FnMut(&Arc<dyn Job>) -> bool,
+    ) -> Vec<(Arc<dyn Job>, u64, Spent)> {
         let mut taken = Vec::new();
         let mut kept = VecDeque::with_capacity(self.handed.len());
         for handed in std::mem::take(&mut self.handed) {
-            if Arc::ptr_eq(&handed.job, job) && !handed.streamed && self.tasks.revoke(handed.ticket)
-            {
+            if is_meant(&handed.job) && !handed.streamed && self.tasks.revoke(handed.ticket) {
                 self.bytes_held -= handed.bytes;
                 let mut handed = handed;
                 self.reclaim(std::mem::take(&mut handed.loans));
-                let (_, index, spent) = handed.part();
-                taken.push((index, spent));
+                taken.push(handed.part());
                 if let Some(left) = &mut self.tasks_left {
                     *left += 1;
                 }

@@ -115,6 +115,8 @@ impl PoolBuilder {
             workers,
             max_tasks_per_worker: self.max_tasks_per_worker,
             cores: None,
+            on_demand: false,
+            breaks: false,
         };
         let launcher = Reexec {
             title: self.name,
