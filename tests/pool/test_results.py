@@ -70,6 +70,16 @@ def test_large_state_reaches_the_worker_that_replaces_a_dead_one(pool: Any) -> N
             assert next(answers) == (1, 1 + place, 1)
 
 
+def test_a_worker_that_cannot_open_large_state_says_so_once(context: Any) -> None:
+    call = functools.partial(work.add_to, work.Table())
+    with context.Pool(1) as pool:
+        pool.apply(work.allow_descriptors, (3,))
+        with pytest.raises(OSError, match="are kept by the pool, and this worker could not open"):
+            pool.map(call, [3])
+        assert pool.map(call, [3]) == [(1, 4, 1)]  # it comes another way from now on
+        assert pool.map(functools.partial(work.add_to, work.Table()), [3]) == [(1, 4, 1)]
+
+
 def test_large_state_leaves_nothing_behind(pool: Any) -> None:
     def kept() -> list[str]:
         found = (os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path))
@@ -106,6 +116,14 @@ def test_plain_values_come_back_as_they_were(pool: Any, chunksize: int | None) -
         answer = pool.apply(work.same, (value,))
         assert answer == value
         assert types(answer) == types(value)
+
+
+def test_strings_that_recur_are_not_written_each_time() -> None:
+    rows = [("x" * 96,) * 255] * 4096
+    assert len(manyhands._engine.dumps(rows)[0]) < 100_000
+    names = [f"{number:059}" for number in range(20)]
+    table = [tuple(names[(row + column) % 20] for column in range(50)) for row in range(4096)]
+    assert len(manyhands._engine.dumps(table)[0]) < 1_000_000
 
 
 def test_what_only_looks_plain_keeps_its_class(pool: Any) -> None:
@@ -425,6 +443,29 @@ def test_a_reader_that_stops_holds_nothing_up(pool: Any) -> None:
     assert next(results) == 0
     until_all_drawn(numbers)
     assert list(results) == list(range(1, 6000))
+
+
+def test_streams_feed_streams(pool: Any) -> None:
+    """An input that waits for another stream, or for anything else, keeps no stream from being drawn."""
+    first = pool.imap(work.same, (number for number in range(5000)))
+    next(first)
+    second = pool.imap(work.same, first)
+    assert list(pool.imap(work.same, second)) == list(range(1, 5000))
+
+
+def test_an_input_that_waits_keeps_no_other_from_being_drawn(pool: Any) -> None:
+    read = threading.Event()
+    first = pool.imap(work.same, (number for number in range(5000)))
+    next(first)
+
+    def waits() -> Any:
+        read.wait()
+        yield "read"
+
+    second = pool.imap(work.same, waits())
+    assert list(first) == list(range(1, 5000))
+    read.set()
+    assert list(second) == ["read"]
 
 
 @pytest.mark.parametrize("read", [0, 1])

@@ -52,6 +52,10 @@ def collect(seen: list[Any], x: Any) -> list[Any]:
     return list(seen)
 
 
+def allow_descriptors(count: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
 class Whole(int):
     pass
 

@@ -26,7 +26,9 @@ impl Buffer {
             Received::Copied(bytes) => (bytes.as_mut_ptr(), bytes.len()),
             Received::Lent(block) => (block.as_mut_ptr(), block.len()),
             Received::Shared(piece) => (piece.as_mut_ptr(), piece.len()),
-            Received::Missing(_) => (std::ptr::NonNull::dangling().as_ptr(), 0),
+            Received::Missing(_) | Received::Unopened(..) => {
+                (std::ptr::NonNull::dangling().as_ptr(), 0)
+            }
         };
         Self {
             _received: received,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use manyhands::engine::{Payload, Received, SharedBuffer};
 use pyo3::IntoPyObjectExt;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -307,6 +307,16 @@ impl Kept {
 
 /// An error if there was no memory for a part of what came.
 fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
+    let unopened = |piece: &Received| match piece {
+        Received::Unopened(len, why) => Some(PyOSError::new_err(format!(
+            "{len} bytes that the function has are kept by the pool, and this worker {why}; a task that changes its \
+             user or root folder, or leaves no descriptor free, cuts it off"
+        ))),
+        _ => None,
+    };
+    if let Some(error) = buffers.iter().find_map(unopened) {
+        return Err(error);
+    }
     let missing = |piece: &Received| match piece {
         Received::Missing(len) => Some(*len),
         _ => None,

@@ -291,6 +291,11 @@ impl PyCrew {
         if !self.feeders().is_empty() {
             return Ok(());
         }
+        self.add_feeder(py)
+    }
+
+    /// Starts one more.
+    fn add_feeder(&self, py: Python<'_>) -> PyResult<()> {
         let feeder = Bound::new(py, Feeder(Arc::clone(&self.crew)))?;
         let options = PyDict::new(py);
         options.set_item("target", feeder)?;
@@ -541,6 +546,14 @@ impl PyCrew {
     fn tend(&self, py: Python<'_>) {
         while py.detach(|| self.crew.tend()) {
             self.crew.bury();
+            let known = self.feeders().len();
+            if self.crew.wants_feeder(known)
+                && let Err(error) = self.add_feeder(py)
+            {
+                // No thread could be started. Its input waits for one that draws another.
+                error.write_unraisable(py, None);
+                py.detach(|| std::thread::sleep(PULSE));
+            }
         }
         self.crew.bury();
         drop(stray::take());

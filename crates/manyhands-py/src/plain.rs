@@ -41,8 +41,9 @@ const PICKLE: u8 = 0x80;
 const LONGEST_STRING: usize = 4096;
 /// Strings within a collection. Pickled, the same one is written once; here it is written each time.
 const LONGEST_MEMBER: usize = 96;
-/// Members of a collection, for the same reason.
+/// Members of a collection, and bytes of it and of what is in it, for the same reason.
 const MOST_MEMBERS: usize = 4096;
+const MOST_BYTES: usize = 128 << 10;
 
 /// Writes `value` if it is plain.
 pub(crate) fn encode(value: &Bound<'_, PyAny>) -> Option<Payload> {
@@ -115,7 +116,8 @@ fn write_member(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>) -> Option<()> {
     bytes.push(u8::try_from(tuple.len()).ok()?);
     tuple
         .iter_borrowed()
-        .try_for_each(|member| write_simple(&member, bytes))
+        .try_for_each(|member| write_simple(&member, bytes))?;
+    (bytes.len() <= MOST_BYTES).then_some(())
 }
 
 fn write_simple(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>) -> Option<()> {

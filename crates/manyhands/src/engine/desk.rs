@@ -87,6 +87,8 @@ pub struct Desk {
     parent_bell: EventFd,
     parent: ParentWatch,
     parent_pid: i32,
+    /// It could not open what the parent keeps.
+    cut_off: bool,
     lifeline: Lifeline,
     assembly: Assembly,
     patience: Patience,
@@ -139,6 +141,7 @@ impl Desk {
             parent_bell: EventFd::from_fd(parent_bell),
             parent: ParentWatch::of(parent)?,
             parent_pid: parent,
+            cut_off: false,
             lifeline,
             assembly: Assembly::default(),
             patience: Patience::new(),
@@ -184,8 +187,9 @@ impl Desk {
                         // The mailbox is the worker's; it is not even mapped here.
                         return Ok(Left::Forked);
                     }
-                    let flags =
-                        wire::mark(answer.mode) | if answer.raised { wire::RAISED } else { 0 };
+                    let raised = if answer.raised { wire::RAISED } else { 0 };
+                    let cut_off = if self.cut_off { wire::CUT_OFF } else { 0 };
+                    let flags = wire::mark(answer.mode) | raised | cut_off;
                     if self.say(face, to_parent::RESULT, flags, head.id, ran, answer.payload)
                         == Woken::Orphaned
                     {
@@ -194,6 +198,9 @@ impl Desk {
                 }
                 to_worker::DEFINE if head.flags & wire::FROZEN != 0 => {
                     let (buffers, bytes) = wire::open_frozen(content, self.parent_pid)?;
+                    self.cut_off = buffers
+                        .iter()
+                        .any(|piece| matches!(piece, Received::Unopened(..)));
                     let bytes = Received::Copied(bytes.to_vec());
                     face.define(head.tag, bytes, buffers);
                 }
@@ -346,8 +353,12 @@ impl Desk {
                         return Woken::Interrupted;
                     }
                 }
-                // Polling two descriptors that are open can only fail for want of memory: look again soon.
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                // For want of memory, or because a task has left this process a limit of no descriptors: look soon.
+                Err(_) if self.parent.gone() => return Woken::Orphaned,
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    return Woken::Bell;
+                }
             }
         }
     }

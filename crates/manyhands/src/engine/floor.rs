@@ -52,6 +52,8 @@ pub(super) struct Floor {
     pub(super) armed: bool,
     /// Feeders that found nothing to draw.
     pub(super) feeders: Vec<Arc<Parker>>,
+    /// Threads in [`Crew::feed`](super::Crew::feed), and how many of them draw at this moment.
+    pub(super) feeding: (usize, usize),
     /// Threads that wait while another one collects.
     pub(super) followers: Vec<Arc<Parker>>,
     /// Jobs whose callbacks are to be run, by the tending thread.
@@ -93,6 +95,7 @@ impl Floor {
             drawing: 0,
             armed: false,
             feeders: Vec::new(),
+            feeding: (0, 0),
             followers: Vec::new(),
             unfinished: VecDeque::new(),
             tenders: Vec::new(),
@@ -256,6 +259,18 @@ impl Floor {
             .position(|source| may_draw(source.drawer()))?;
         self.drawing += 1;
         self.sources.remove(at)
+    }
+
+    /// Whether a source waits for a feeder while each of them is in the midst of another input, which may wait for
+    /// what comes of this one.
+    pub(super) fn wants_feeder(&self) -> bool {
+        let (all, drawing) = self.feeding;
+        all > 0
+            && drawing == all
+            && self
+                .sources
+                .iter()
+                .any(|source| source.drawer() == Drawer::Feeder)
     }
 
     /// Takes out the sources that nobody wants any more.

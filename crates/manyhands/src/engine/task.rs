@@ -222,6 +222,8 @@ pub enum Received {
     Shared(Piece),
     /// It came, so many bytes long, but there was no memory to keep it.
     Missing(u64),
+    /// The parent keeps it, so many bytes long, but this worker could not open it, and why.
+    Unopened(u64, String),
 }
 
 /// One of the buffers that the parent has frozen, as this worker has it.
@@ -265,6 +267,7 @@ impl Received {
         let mut copy = Vec::new();
         match self {
             Self::Missing(len) => Self::Missing(*len),
+            Self::Unopened(len, why) => Self::Unopened(*len, why.clone()),
             Self::Shared(piece) => match Piece::of(&piece.frozen, piece.number) {
                 Ok(again) => Self::Shared(again),
                 Err(_) => Self::Missing(piece.len() as u64),
@@ -288,7 +291,7 @@ impl Deref for Received {
             Self::Copied(bytes) => bytes,
             Self::Lent(block) => block,
             Self::Shared(piece) => piece,
-            Self::Missing(_) => &[],
+            Self::Missing(_) | Self::Unopened(..) => &[],
         }
     }
 }

@@ -408,6 +408,14 @@ impl Crew {
     /// Draws from the sources that only a feeder may draw from, as the workers get ready for
     /// more. Returns after `stop_tending`.
     pub fn feed(&self) {
+        self.floor().feeding.0 += 1;
+        self.feed_until_over();
+        if self.is_ours() {
+            self.floor().feeding.0 -= 1;
+        }
+    }
+
+    fn feed_until_over(&self) {
         while self.is_ours() && !self.over.load(Ordering::Acquire) {
             let parker = Arc::new(Parker::default());
             let (source, room) = {
@@ -420,13 +428,17 @@ impl Crew {
                     0 => None,
                     _ => floor.take_source(|drawer| drawer == Drawer::Feeder),
                 };
-                if source.is_none() {
-                    floor.feeders.push(Arc::clone(&parker));
+                match source {
+                    Some(_) => floor.feeding.1 += 1,
+                    None => floor.feeders.push(Arc::clone(&parker)),
                 }
                 (source, room)
             };
             if let Some(source) = source {
                 self.draw(source, room);
+                if self.is_ours() {
+                    self.floor().feeding.1 -= 1;
+                }
             } else if !self.over.load(Ordering::Acquire) {
                 parker.park(LONG);
                 self.floor()
@@ -438,8 +450,20 @@ impl Crew {
 
     /// Makes feeders look for something to draw.
     pub(super) fn call_feeders(&self) {
-        let feeders = std::mem::take(&mut self.floor().feeders);
+        let (feeders, wanted) = {
+            let mut floor = self.floor();
+            (std::mem::take(&mut floor.feeders), floor.wants_feeder())
+        };
         feeders.iter().for_each(|parker| parker.call());
+        if wanted {
+            self.call_tender(); // who sees to it that there is another one
+        }
+    }
+
+    /// Whether another thread is to call [`feed`](Crew::feed) beside the `known` ones that do.
+    pub fn wants_feeder(&self, known: usize) -> bool {
+        let floor = self.floor();
+        floor.feeding.0 == known && floor.wants_feeder()
     }
 
     /// Whether any source is being drawn from at this moment.
@@ -487,7 +511,8 @@ impl Crew {
 
     /// Does what the pool needs while nobody waits for it: collects answers, runs
     /// callbacks, hands out tasks, replaces dead workers. Returns `false` after `stop_tending`,
-    /// and `true` to be called again after [`Crew::bury`].
+    /// and `true` to be called again after [`Crew::bury`], and once there is another feeder if one is
+    /// [wanted](Crew::wants_feeder).
     pub fn tend(&self) -> bool {
         if !self.is_ours() {
             return false;
@@ -518,6 +543,9 @@ impl Crew {
                 continue;
             }
             let has_work = self.has_work();
+            if self.floor().wants_feeder() {
+                return true;
+            }
             if self.has_many_orphans() || (!has_work && self.has_orphans()) {
                 return true;
             }
@@ -551,6 +579,7 @@ impl Crew {
                     || self.owes_callbacks()
                     || !self.has_work()
                     || self.has_many_orphans()
+                    || self.floor().wants_feeder()
             };
             self.wait(&enough, None, None, Wish::Tend);
             self.tender_leads.store(false, Ordering::Release);

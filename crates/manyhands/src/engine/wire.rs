@@ -57,6 +57,8 @@ const BYTES_IN_BLOCK: u16 = 4;
 const STREAMED: u16 = 8;
 /// The parent keeps the buffers; the payload begins with where.
 pub(super) const FROZEN: u16 = 16;
+/// The worker could not open what the parent keeps.
+pub(super) const CUT_OFF: u16 = 32;
 /// The face's mark is kept in the upper half.
 const MODE_SHIFT: u32 = 8;
 
@@ -193,8 +195,8 @@ pub(super) fn frozen_table(frozen: &Frozen) -> io::Result<Vec<u8>> {
         .collect())
 }
 
-/// Opens what a table says that the process `parent` keeps; the pieces, and the bytes after the table. A piece that
-/// cannot be had is missing.
+/// Opens what a table says that the process `parent` keeps; the pieces, and the bytes after the table. Pieces that
+/// cannot be had say why.
 pub(super) fn open_frozen(content: &[u8], parent: i32) -> Result<(Vec<Received>, &[u8]), Garbled> {
     let (words, _) = content.as_chunks::<8>();
     let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
@@ -236,7 +238,8 @@ pub(super) fn open_frozen(content: &[u8], parent: i32) -> Result<(Vec<Received>,
     let pieces = lens.into_iter().enumerate().map(|(number, len)| {
         match frozen.as_ref().map(|frozen| Piece::of(frozen, number)) {
             Ok(Ok(piece)) => Received::Shared(piece),
-            _ => Received::Missing(len),
+            Ok(Err(why)) => Received::Unopened(len, why.to_string()),
+            Err(why) => Received::Unopened(len, why.to_string()),
         }
     });
     Ok((pieces.collect(), &content[end..]))

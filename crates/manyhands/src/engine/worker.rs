@@ -656,6 +656,11 @@ impl Worker {
                         return Err(Garbled::Stranger(head.id));
                     }
                     self.absent = false;
+                    if head.flags & wire::CUT_OFF != 0 && self.opens_ours {
+                        // What it has of functions may be without their buffers: they are sent once more.
+                        self.opens_ours = false;
+                        self.known.clear();
+                    }
                     if let Some(handed) = self.handed.pop_front() {
                         self.bytes_held -= handed.bytes;
                         self.pace_ns = match self.pace_ns {
