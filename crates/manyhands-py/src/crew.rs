@@ -16,11 +16,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::answer::{Face, abandoned, mode};
 use crate::codec;
 use crate::fast;
 use crate::handle::{Handle, PULSE, wait};
 use crate::items::{Items, is_prompt, tell};
-use crate::job::{Face, Kind, PyJob, abandoned, mode};
+use crate::job::{Kind, PyJob};
 use crate::seat;
 use crate::stray;
 use crate::window::Window;

@@ -7,9 +7,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyIterator, PyList, PyTuple};
 
+use crate::answer::{Face, abandoned, mode};
 use crate::codec;
 use crate::fast;
-use crate::job::{Face, PyJob, abandoned, mode};
+use crate::job::PyJob;
 use crate::once::Once;
 use crate::stray;
 

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod answer;
 mod buffer;
 mod codec;
 mod connection;

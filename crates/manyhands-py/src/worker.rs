@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyModule, PyTuple, PyType};
 
-use crate::job::mode;
+use crate::answer::mode;
 use crate::seat::Seat;
 use crate::{codec, fast};
 
