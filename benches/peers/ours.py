@@ -1,8 +1,9 @@
-"""manyhands itself, with the face of the standard library; its executor is measured as soon as it has one."""
+"""manyhands itself: the face of the standard library, and the executor."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from benches.peer import ContextCrew, Crew, FuturesCrew, Peer
@@ -30,10 +31,9 @@ class Manyhands(Peer):
     parts = CONTEXT_PARTS
 
     def crews(self) -> dict[str, type[Crew]]:
-        # Not the standard library's class that `manyhands.install` may have put in its place.
-        executor = getattr(importlib.import_module("manyhands"), "ProcessPoolExecutor", None)
-        own = getattr(executor, "__module__", "").partition(".")[0] == "manyhands"
-        return {"pool": Pool, "executor": Executor} if own else {"pool": Pool}
+        # Only looked for: what it imports belongs to whoever uses it.
+        there = importlib.util.find_spec("manyhands.executor") is not None
+        return {"pool": Pool, "executor": Executor} if there else {"pool": Pool}
 
     def context(self, method: str = UNNAMED) -> Any:
         return importlib.import_module("manyhands").get_context(method)
