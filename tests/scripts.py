@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -18,6 +19,12 @@ def run(
     program.write_text(textwrap.dedent(source))
     command = [sys.executable, str(program), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=limit, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def until(claim: Callable[[], object]) -> None:
+    """Waits for a fact; the test's own limit ends the wait."""
+    while not claim():
+        time.sleep(0.005)
 
 
 def printed(folder: Path, source: str, *arguments: str, limit: float = 40) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -13,13 +12,7 @@ import work
 
 import manyhands
 from manyhands import WorkerDied
-from scripts import wait_for_end
-
-
-def until(claim: Any) -> None:
-    """Waits for a fact; the test's own limit ends the wait."""
-    while not claim():
-        time.sleep(0.005)
+from scripts import until, wait_for_end
 
 
 def test_the_killed_task_says_how_who_and_which(pool: Any) -> None:

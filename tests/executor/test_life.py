@@ -18,13 +18,7 @@ import deeds
 import pytest
 
 import manyhands
-from scripts import printed, run, wait_for_end
-
-
-def until(claim: Any) -> None:
-    """Waits for a fact; the test's own limit ends the wait."""
-    while not claim():
-        time.sleep(0.005)
+from scripts import printed, run, until, wait_for_end
 
 
 def test_workers_are_started_on_demand(context: Any, method: str) -> None:

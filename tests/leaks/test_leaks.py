@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import work
 
 from manyhands import WorkerDied
+from scripts import until
 
 
 def holdings() -> dict[str, int]:
@@ -22,12 +22,6 @@ def holdings() -> dict[str, int]:
     with open("/proc/self/maps") as maps:
         mapped = sum("manyhands" in line for line in maps)
     return {"fds": len(os.listdir("/proc/self/fd")), "mappings": mapped, "threads": threading.active_count()}
-
-
-def until(claim: Any) -> None:
-    """Waits for a fact; the test's own limit ends the wait."""
-    while not claim():
-        time.sleep(0.02)
 
 
 def use(context: Any) -> None:

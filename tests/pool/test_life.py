@@ -13,12 +13,7 @@ import pytest
 import work
 
 from manyhands.errors import PoolTerminated
-
-
-def until(claim: Any) -> None:
-    """Waits for a fact; the test's own limit ends the wait."""
-    while not claim():
-        time.sleep(0.005)
+from scripts import until
 
 
 def test_initializer_runs_in_every_worker(context: Any) -> None:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import work
 
+from scripts import until
+
 pytestmark = pytest.mark.timeout(60)
-
-
-def until(claim: Any) -> None:
-    """Waits for a fact; the test's own limit ends the wait."""
-    while not claim():
-        time.sleep(0.005)
 
 
 def _one_is_slow(folder: str) -> None:

@@ -18,6 +18,7 @@ import work
 
 import manyhands
 from manyhands import pool as pool_module
+from scripts import until
 
 
 def test_apply_returns_the_value(pool: Any) -> None:
@@ -416,11 +417,6 @@ class Counted:
             yield number
 
 
-def until_all_drawn(numbers: Counted) -> None:
-    while numbers.drawn < numbers.length:  # the test's own limit ends it
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_slow_reader_is_not_left_far_behind(pool: Any, ordered: bool) -> None:
     numbers = Counted(200_000)
@@ -441,7 +437,7 @@ def test_a_reader_that_stops_holds_nothing_up(pool: Any) -> None:
     numbers = Counted(6000)
     results = pool.imap(work.same, numbers, chunksize=2)
     assert next(results) == 0
-    until_all_drawn(numbers)
+    until(lambda: numbers.drawn == numbers.length)
     assert list(results) == list(range(1, 6000))
 
 
@@ -475,7 +471,7 @@ def test_a_reader_that_goes_leaves_all_tasks_to_be_done(pool: Any, read: int) ->
     for _ in range(read):
         next(results)
     del results
-    until_all_drawn(numbers)
+    until(lambda: numbers.drawn == numbers.length)
 
 
 def test_buffersize_of_a_finite_input(any_pool: Any) -> None:

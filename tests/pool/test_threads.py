@@ -13,15 +13,9 @@ from typing import Any
 import pytest
 import work
 
-from scripts import printed
+from scripts import printed, until
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def until(claim: Any) -> None:
-    """Waits for a fact; the test's own limit ends the wait."""
-    while not claim():
-        time.sleep(0.005)
 
 
 def test_an_input_may_wait_for_what_comes_of_it(pool: Any) -> None:

@@ -14,13 +14,7 @@ import pytest
 import users
 
 from manyhands import queues
-from scripts import printed
-
-
-def until(claim: Any) -> None:
-    """Waits for a fact; the test's own limit ends the wait."""
-    while not claim():
-        time.sleep(0.01)
+from scripts import printed, until
 
 
 def test_nobody_waits_for_an_item_whose_sender_was_killed_before_it_was_sent(context: Any) -> None:

@@ -131,6 +131,11 @@ impl Memfd {
     }
 }
 
+fn page_size() -> usize {
+    // SAFETY: asks for a constant of the system.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
 /// A memfd that nobody can execute, where the kernel knows how to say so (Linux 6.3), else a plain one.
 pub(crate) fn create_fd(name: &str) -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -231,8 +236,7 @@ impl Mapping {
             "cannot populate {len} bytes at {at} of a mapping of {}",
             self.len
         );
-        // SAFETY: asks for a constant of the system.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let page = page_size();
         let begin = at / page * page;
         // SAFETY: within our own mapping; makes pages present, which changes nothing that they hold.
         let done = unsafe {
@@ -271,8 +275,7 @@ impl Mapping {
             "cannot part {len} bytes at {at} of a mapping of {}",
             self.len
         );
-        // SAFETY: asks for a constant of the system.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let page = page_size();
         let whole = at.is_multiple_of(page) && len.is_multiple_of(page);
         let fd = self.file.as_ref().and_then(|file| file.get().ok());
         let span = fork_state::Span {

@@ -351,33 +351,20 @@ impl PyCrew {
     }
 
     /// A seat for one more worker and the offer to answer, or None when none is missing.
-    fn offer<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Option<(Bound<'py, seat::Seat>, Bound<'py, PyOffer>)>> {
-        let Some((seat, offer)) = self.crew.offer()? else {
-            return Ok(None);
-        };
-        Ok(Some((
-            Bound::new(py, seat::Seat::new(seat))?,
-            Bound::new(py, PyOffer(Mutex::new(Some(offer))))?,
-        )))
+    fn offer<'py>(&self, py: Python<'py>) -> PyResult<Option<Offered<'py>>> {
+        let offered = self.crew.offer()?;
+        offered
+            .map(|(seat, offer)| offered_in_python(py, seat, offer))
+            .transpose()
     }
 
     /// Like `offer`, for a pool that starts workers on demand: None when it has all that it may have, or
     /// idle ones for so many tasks.
-    fn grow<'py>(
-        &self,
-        py: Python<'py>,
-        tasks: usize,
-    ) -> PyResult<Option<(Bound<'py, seat::Seat>, Bound<'py, PyOffer>)>> {
-        let Some((seat, offer)) = self.crew.grow(tasks)? else {
-            return Ok(None);
-        };
-        Ok(Some((
-            Bound::new(py, seat::Seat::new(seat))?,
-            Bound::new(py, PyOffer(Mutex::new(Some(offer))))?,
-        )))
+    fn grow<'py>(&self, py: Python<'py>, tasks: usize) -> PyResult<Option<Offered<'py>>> {
+        let offered = self.crew.grow(tasks)?;
+        offered
+            .map(|(seat, offer)| offered_in_python(py, seat, offer))
+            .transpose()
     }
 
     /// Takes in the worker that was started for an offer.
@@ -491,7 +478,8 @@ impl PyCrew {
             function.clone().unbind(),
             callback,
             error_callback,
-        );
+        )
+        .that_learns(chunksize.is_none());
         self.feed(py, job, function, iterable, len, chunksize, starred, waits)
     }
 
@@ -628,6 +616,16 @@ impl PyCrew {
     fn pids(&self) -> Vec<i32> {
         self.crew.pids()
     }
+}
+
+/// A seat for a worker, and the parent's half of it.
+type Offered<'py> = (Bound<'py, seat::Seat>, Bound<'py, PyOffer>);
+
+fn offered_in_python(py: Python<'_>, seat: Seat, offer: Offer) -> PyResult<Offered<'_>> {
+    Ok((
+        Bound::new(py, seat::Seat::new(seat))?,
+        Bound::new(py, PyOffer(Mutex::new(Some(offer))))?,
+    ))
 }
 
 /// What messages call a function.

@@ -95,7 +95,9 @@ pub(crate) struct PyJob {
     withdrawn: AtomicBool,
     /// For messages. Taken only by `drop`.
     function: Option<Py<PyAny>>,
-    /// What a map's tasks took.
+    /// Its chunks follow from what its tasks took.
+    learns: bool,
+    /// What those took.
     seen: Mutex<Seen>,
     /// Of the process that made it.
     generation: u64,
@@ -133,9 +135,16 @@ impl PyJob {
             watcher: Mutex::default(),
             withdrawn: AtomicBool::new(false),
             function: Some(function),
+            learns: false,
             seen: Mutex::default(),
             generation: fork_state::generation(),
         }
+    }
+
+    /// Has it note what its tasks take, for a map whose chunks are ours to choose.
+    pub(crate) fn that_learns(mut self, learns: bool) -> Self {
+        self.learns = learns;
+        self
     }
 
     /// Bounds how far a stream's input is drawn ahead of its reader.
@@ -582,7 +591,7 @@ impl Drop for PyJob {
 
 impl Job for PyJob {
     fn settle(&self, index: u64, outcome: Outcome) -> News {
-        if let (Kind::List, Outcome::Replied(reply)) = (self.kind, &outcome) {
+        if let (true, Outcome::Replied(reply)) = (self.learns, &outcome) {
             let bytes = reply
                 .buffers
                 .iter()

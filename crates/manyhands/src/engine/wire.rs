@@ -199,32 +199,22 @@ pub(super) fn frozen_table(frozen: &Frozen) -> io::Result<Vec<u8>> {
 /// cannot be had say why.
 pub(super) fn open_frozen(content: &[u8], parent: i32) -> Result<(Vec<Received>, &[u8]), Garbled> {
     let (words, _) = content.as_chunks::<8>();
-    let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
-    let mut next = || words.next();
-    let head = (|| Some((next()?, next()?, next()?, next()?)))();
-    let (fd, device, inode, count) = head.ok_or(Garbled::Table {
-        announced: 0,
+    let garbled = |announced| Garbled::Table {
+        announced,
         len: content.len(),
-    })?;
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let end = count
-        .checked_mul(16)
-        .and_then(|len| len.checked_add(32))
-        .filter(|end| *end <= content.len())
-        .ok_or(Garbled::Table {
-            announced: count,
-            len: content.len(),
-        })?;
-    let pairs = content[32..end].as_chunks::<16>().0;
-    let word = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |word, byte| word << 8 | u64::from(*byte))
     };
+    let ([fd, device, inode, count], rest) = words.split_first_chunk().ok_or(garbled(0))?;
+    let [fd, device, inode, count] =
+        [fd, device, inode, count].map(|word| u64::from_le_bytes(*word));
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count > rest.len() / 2 {
+        return Err(garbled(count));
+    }
+    let end = 32 + 16 * count;
+    let (pairs, _) = rest[..2 * count].as_chunks::<2>();
     let places: Vec<_> = pairs
         .iter()
-        .map(|pair| word(&pair[..8])..word(&pair[8..]))
+        .map(|[start, end]| u64::from_le_bytes(*start)..u64::from_le_bytes(*end))
         .collect();
     let lens: Vec<u64> = places
         .iter()
