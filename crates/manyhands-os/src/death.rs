@@ -22,7 +22,7 @@ mod lifeline;
 mod parent;
 
 pub use child::Child;
-pub use lifeline::{Hold, Lifeline, lifeline};
+pub use lifeline::{Hold, Lifeline};
 pub use parent::ParentWatch;
 
 /// How a process ended.

@@ -7,7 +7,7 @@ use std::io;
 
 use common::*;
 use manyhands_os::child::Exec;
-use manyhands_os::death::{Child, ExitStatus, Lifeline, ParentWatch, lifeline, start_time};
+use manyhands_os::death::{Child, ExitStatus, Hold, Lifeline, ParentWatch, start_time};
 use manyhands_os::fd::{AsFd, AsRawFd, pipe};
 use manyhands_os::poll;
 
@@ -35,41 +35,60 @@ fn a_worker_notices_that_its_parent_was_killed() {
     ends::parent();
 }
 
-/// Forks a process on a lifeline of ours, lets go, and says how that process ended.
-fn let_go_of(taut: bool) -> ExitStatus {
-    let (fd, hold) = lifeline().unwrap();
+/// Forks processes on lifelines of one hold, taut or slack, lets go, and says how they ended.
+fn let_go_of(taut: &[bool]) -> Vec<ExitStatus> {
+    let hold = Hold::new().unwrap();
     let (ready, say) = pipe().unwrap();
     let (heard, tell) = pipe().unwrap();
-    let child = forked(move || {
-        let mut line = Lifeline::new(fd);
-        let began = line.tauten();
-        if !taut {
-            line.slacken();
-        }
-        let _ = rustix::io::write(&say, b"!");
-        let _ = read_byte(&heard);
-        i32::from(!began || line.tauten())
-    });
-    let child = Child::own(child).unwrap();
-    assert_eq!(read_byte(&ready), Some(b'!'));
-    assert_eq!(child.try_wait().unwrap(), None);
+    let children: Vec<_> = taut
+        .iter()
+        .map(|&taut| {
+            let fd = hold.line().unwrap();
+            let (say, heard) = (&say, &heard);
+            let child = forked(move || {
+                let mut line = Lifeline::new(fd);
+                let began = line.tauten();
+                if !taut {
+                    line.slacken();
+                }
+                let _ = rustix::io::write(say, b"!");
+                let _ = read_byte(heard);
+                i32::from(!began || line.tauten())
+            });
+            Child::own(child).unwrap()
+        })
+        .collect();
+    for child in &children {
+        assert_eq!(read_byte(&ready), Some(b'!'));
+        assert_eq!(child.try_wait().unwrap(), None);
+    }
     drop(hold);
-    if !taut {
+    for _ in taut.iter().filter(|taut| !**taut) {
         rustix::io::write(&tell, b"!").unwrap();
     }
-    child.wait(None).unwrap().unwrap()
+    children
+        .iter()
+        .map(|child| child.wait(None).unwrap().unwrap())
+        .collect()
 }
 
 #[test]
 fn a_process_on_a_taut_lifeline_ends_when_it_is_let_go() {
     let _watchdog = watchdog();
-    assert_eq!(let_go_of(true), ExitStatus::Signaled(libc::SIGKILL));
+    assert_eq!(let_go_of(&[true]), [ExitStatus::Signaled(libc::SIGKILL)]);
+}
+
+#[test]
+fn one_hold_ends_all_whose_lines_are_taut() {
+    let _watchdog = watchdog();
+    let (killed, left) = (ExitStatus::Signaled(libc::SIGKILL), ExitStatus::Exited(0));
+    assert_eq!(let_go_of(&[true, false, true]), [killed, left, killed]);
 }
 
 #[test]
 fn a_process_on_a_slack_lifeline_lives_on_and_is_told_when_it_tautens() {
     let _watchdog = watchdog();
-    assert_eq!(let_go_of(false), ExitStatus::Exited(0));
+    assert_eq!(let_go_of(&[false]), [ExitStatus::Exited(0)]);
 }
 
 #[test]

@@ -1,23 +1,29 @@
 //! What ends a process at once when another one has ended, in the midst of whatever it does.
 //!
-//! It is a pipe. One process holds the end to write to, alone, and nobody ever writes; the other has the
-//! kernel send it SIGKILL when that end is closed. So it needs no thread, which a fork in that process
+//! It is a pipe. One process holds the end to write to, alone, and nobody ever writes; the others have the
+//! kernel send them SIGKILL when that end is closed. So it needs no thread, which a fork in such a process
 //! would have to fear, and no signal that a program may block or use itself.
-//! Always: a process that was forked from either of them is not concerned. Where the kernel cannot do it
+//! Always: a process that was forked from any of them is not concerned. Where the kernel cannot do it
 //! nothing happens: who can wait has a [`ParentWatch`](super::ParentWatch) as well.
 
 use std::io;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use crate::fd::{AsRawFd, OwnedFd, pipe};
+use crate::error;
+use crate::fd::{AsRawFd, MORE_FDS, OwnedFd, duplicate, pipe};
 use crate::fork_state::{self, ParentFd};
 
-/// The end that is held by the process whose end matters. Let go of, it ends the other one.
+/// The end that is held by the process whose end matters. Let go of, it ends those on its lines.
 #[derive(Debug)]
-pub struct Hold(#[expect(dead_code, reason = "its end is the message")] ParentFd);
+pub struct Hold {
+    read: ParentFd,
+    _write: ParentFd,
+}
 
-/// The end of the process that is to end.
+/// The end of a process that is to end.
 #[derive(Debug)]
 pub struct Lifeline {
     fd: OwnedFd,
@@ -25,11 +31,29 @@ pub struct Lifeline {
     generation: u64,
 }
 
-/// A new lifeline: the descriptor for [`Lifeline::new`], and what is to be held. One for each process
-/// that is to end: the kernel remembers one receiver a pipe.
-pub fn lifeline() -> io::Result<(OwnedFd, Hold)> {
-    let (read, write) = pipe()?;
-    Ok((read, Hold(ParentFd::new(write))))
+impl Hold {
+    /// One that no line hangs on yet.
+    pub fn new() -> io::Result<Hold> {
+        let (read, write) = pipe()?;
+        Ok(Hold {
+            read: ParentFd::new(read),
+            _write: ParentFd::new(write),
+        })
+    }
+
+    /// A line on it, the descriptor for [`Lifeline::new`]: one for each process that is to end.
+    pub fn line(&self) -> io::Result<OwnedFd> {
+        let read = self.read.get()?;
+        // The kernel remembers one receiver for an open file: so each line is the pipe's end opened anew.
+        let anew = format!("/proc/self/fd/{}", read.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(&*anew, flags, Mode::empty()) {
+            Ok(line) => Ok(line),
+            // Without `/proc` the process that came last is ended, the others see for themselves.
+            Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => duplicate(read),
+            Err(e) => Err(error::advised(e, "could not open a lifeline", MORE_FDS)),
+        }
+    }
 }
 
 impl Lifeline {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use manyhands_os::death::Hold;
 use manyhands_os::fd::{AsFd, EventFd};
 use manyhands_os::fork_state::Registration;
 use manyhands_os::poll::Poller;
@@ -137,6 +138,8 @@ pub struct Core {
     pub(super) orphans: Orphans,
     next_function: AtomicU32,
     pub(super) graveyard: Arc<Mutex<Vec<u32>>>,
+    /// Ends the workers when this process is gone.
+    pub(super) hold: Hold,
     generation: u64,
 }
 
@@ -183,6 +186,7 @@ impl Crew {
             orphans: Orphans::default(),
             next_function: AtomicU32::new(1),
             graveyard: Arc::default(),
+            hold: Hold::new()?,
             generation: fork_state::generation(),
         };
         Ok(Self {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use manyhands_os::clock::now_ns;
-use manyhands_os::death::{Child, ExitStatus, lifeline};
+use manyhands_os::death::{Child, ExitStatus};
 use manyhands_os::fd::{AsFd, EventFd, OwnedFd, duplicate};
 use manyhands_os::fork_state::{self, Registration};
 use manyhands_os::memory::{Mapping, Memfd};
@@ -371,7 +371,7 @@ impl Crew {
         let arguments = Memfd::create("manyhands-arguments", ARENA_LEN)?;
         let results = Memfd::create("manyhands-results", ARENA_LEN)?;
         let (bell, not_for_children) = private_bell()?;
-        let (lifeline, hold) = lifeline()?;
+        let lifeline = self.hold.line()?;
         let end = mailbox::create(memory, SHAPE);
         // Where address space is scarce there is no arena: payloads are streamed instead.
         let lender = Lending::from(&arguments).ok();
@@ -403,7 +403,6 @@ impl Crew {
                     borrower,
                     not_for_children,
                     bell,
-                    hold,
                 },
             },
         ))

@@ -10,7 +10,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use manyhands_os::death::{Child, Hold};
+use manyhands_os::death::Child;
 use manyhands_os::fd::EventFd;
 use manyhands_os::fork_state::Registration;
 use manyhands_shm::arena::{Borrower, Descriptor};
@@ -151,8 +151,6 @@ pub(super) struct Worker {
     /// Dropped before `bell`, as it must be.
     _not_for_children: Registration,
     bell: EventFd,
-    /// Ends it when this process is gone.
-    _hold: Hold,
     handed: VecDeque<Handed>,
     known: HashSet<u32>,
     to_forget: Vec<u32>,
@@ -186,7 +184,6 @@ pub(super) struct Equipment {
     /// Keeps the bell from forked children.
     pub(super) not_for_children: Registration,
     pub(super) bell: EventFd,
-    pub(super) hold: Hold,
 }
 
 impl Worker {
@@ -203,7 +200,6 @@ impl Worker {
             borrower,
             not_for_children,
             bell,
-            hold,
         } = equipment;
         Self {
             number,
@@ -214,7 +210,6 @@ impl Worker {
             borrower,
             _not_for_children: not_for_children,
             bell,
-            _hold: hold,
             handed: VecDeque::new(),
             known: HashSet::new(),
             to_forget: Vec::new(),
