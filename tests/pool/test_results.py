@@ -99,11 +99,16 @@ PLAIN = [
     *([], [1, 2, 3], [1.0, 2.0], [1, 2.0], [True, 1], [1, True], [1.0, None], ["a"] * 10, ["x" * 200], [2**70]),
     *([1, 2**70], [1.0, "a"], [[1]], list(range(5000)), ("a" * 96, "ä" * 48, "ä" * 96), {"a": 1}),
     *([(1, 2.5), ("a", None), ()], [(1, (2,))], [((), (True,))], ((1, 2), [3]), [tuple(range(300))], [(2**70,), (1,)]),
+    *({}, [{}], {"a": {"b": [1, {"c": ()}]}}, {1: 2}, {("a",): 1}, {"a": {1}}, [{"é": "ü", "\ud800": 1}], {"x" * 200: 1}),
+    *([[[[[[[[[[[[1]]]]]]]]]]]], [{str(n): n for n in range(300)}], [{"k": "v" * 97}], [[b"a", b"b" * 300], [[], [[]]]]),
+    [{"id": n, "name": f"name {n}", "score": n / 3, "tags": ["a", "b"], "none": None} for n in range(5000)],
 ]
 
 
 def types(value: object) -> object:
     """Of the value and of all that is in it."""
+    if isinstance(value, dict):
+        value = [*value.items()]
     return [type(value), *(map(types, value) if isinstance(value, list | tuple) else ())]
 
 
@@ -125,6 +130,27 @@ def test_strings_that_recur_are_not_written_each_time() -> None:
     names = [f"{number:059}" for number in range(20)]
     table = [tuple(names[(row + column) % 20] for column in range(50)) for row in range(4096)]
     assert len(manyhands._engine.dumps(table)[0]) < 1_000_000
+
+
+def test_what_is_there_twice_is_so_afterwards(pool: Any) -> None:
+    """As pickles have it: of what can be changed, one is one."""
+    row, pair, itself = {"a": 1}, ([1],), []
+    itself.append(itself)
+    first, second = pool.apply(work.same, ([row, row],))
+    assert first is second
+    first, second = pool.apply(work.same, ([{"x": row}, {"y": row}],))
+    assert first["x"] is second["y"]
+    first, second = pool.apply(work.same, ([pair, pair],))
+    assert first[0] is second[0]
+    (answer,) = pool.apply(work.same, (itself,))
+    assert answer[0] is answer
+    row["row"] = row
+    answer = pool.apply(work.same, (row,))
+    assert answer["row"] is answer
+    rows = pool.map(work.same, [row] * 3, 3)
+    assert rows[0] is rows[1] is rows[2]
+    kept = {"a": []}
+    assert pool.map(work.same, [kept, {"a": []}], 2) == [kept, kept]
 
 
 def test_what_only_looks_plain_keeps_its_class(pool: Any) -> None:

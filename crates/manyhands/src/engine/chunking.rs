@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 /// Items in one task at most, if the caller did not say.
-const MOST_ITEMS: usize = 1024;
+const MOST_ITEMS: usize = 16 << 10;
 /// How long a worker is to be busy with one task, in nanoseconds; what it costs to hand it out is a thousandth of it.
 const MOST_NS: u64 = 2_000_000;
 /// Bytes of arguments, or of results, in one task.
