@@ -8,9 +8,11 @@
 use std::collections::HashMap;
 
 /// Items in one task at most, if the caller did not say.
-const MOST_ITEMS: usize = 16 << 10;
+const MOST_ITEMS: usize = 4096;
 /// How long a worker is to be busy with one task, in nanoseconds; what it costs to hand it out is a thousandth of it.
 const MOST_NS: u64 = 2_000_000;
+/// What is shorter than this is not worth a task of its own, though workers would end together more closely.
+const LEAST_NS: u64 = 100_000;
 /// Bytes of arguments, or of results, in one task.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -41,7 +43,13 @@ impl Chunking {
             Self::Guided { len, workers } => len.saturating_sub(drawn).div_ceil(workers * 4),
             Self::Growing { workers } => drawn / (workers * 8),
         };
-        share.min(seen.most_items()).max(1)
+        // What is known of few items says little about many.
+        let least = seen.least_items().min(drawn / 64);
+        share
+            .max(least)
+            .min(seen.most_items())
+            .min(4 * drawn)
+            .max(1)
     }
 
     /// Whether it wants to know what became of tasks.
@@ -81,6 +89,13 @@ impl Seen {
         self.bytes = smooth(self.bytes, sent.max(bytes as u64) / items);
     }
 
+    fn least_items(&self) -> usize {
+        match self.ns {
+            0 => 1,
+            ns => usize::try_from(LEAST_NS / ns).unwrap_or(MOST_ITEMS),
+        }
+    }
+
     fn most_items(&self) -> usize {
         if self.ns == 0 {
             return 1;
@@ -113,10 +128,24 @@ mod tests {
             len: 800,
             workers: 2,
         };
-        assert_eq!(guided.next(0, &Seen::default()), 1);
-        assert_eq!(guided.next(0, &seen(100, 9, 9)), 100);
-        assert_eq!(guided.next(799, &seen(100, 9, 9)), 1);
-        assert_eq!(guided.next(900, &seen(100, 9, 9)), 1);
+        assert_eq!(guided.next(100, &Seen::default()), 1);
+        assert_eq!(guided.next(0, &seen(100, 9, 9)), 1);
+        assert_eq!(guided.next(2, &seen(100, 9, 9)), 8);
+        assert_eq!(guided.next(80, &seen(100, 9, 9)), 90);
+        assert_eq!(guided.next(799, &seen(100_000, 9, 9)), 1);
+        assert_eq!(guided.next(900, &seen(10_000, 9, 9)), 10);
+    }
+
+    #[test]
+    fn what_takes_no_time_does_not_go_by_itself() {
+        let guided = Chunking::Guided {
+            len: 128_000,
+            workers: 2,
+        };
+        assert_eq!(guided.next(127_999, &seen(100, 9, 9)), 1000);
+        assert_eq!(guided.next(127_999, &seen(50_000, 9, 9)), 2);
+        // No time is an excuse for more bytes than fit.
+        assert_eq!(guided.next(127_999, &seen(100, 1 << 19, 1)), 2);
     }
 
     #[test]
@@ -125,11 +154,12 @@ mod tests {
             len: 1 << 30,
             workers: 2,
         };
-        assert_eq!(guided.next(0, &seen(1, 1, 1)), MOST_ITEMS);
-        assert_eq!(guided.next(0, &seen(10_000, 1, 1)), 200);
-        assert_eq!(guided.next(0, &seen(10_000_000, 1, 1)), 1);
-        assert_eq!(guided.next(0, &seen(1, 8 << 20, 1)), 1);
-        assert_eq!(guided.next(0, &seen(1, 1, 100 << 10)), 10);
+        let drawn = 1 << 20;
+        assert_eq!(guided.next(drawn, &seen(1, 1, 1)), MOST_ITEMS);
+        assert_eq!(guided.next(drawn, &seen(10_000, 1, 1)), 200);
+        assert_eq!(guided.next(drawn, &seen(10_000_000, 1, 1)), 1);
+        assert_eq!(guided.next(drawn, &seen(1, 8 << 20, 1)), 1);
+        assert_eq!(guided.next(drawn, &seen(1, 1, 100 << 10)), 10);
     }
 
     #[test]
