@@ -9,7 +9,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use manyhands::engine::{Payload, Received, SharedBuffer};
+use manyhands::engine::{Payload, Received, Reply, SharedBuffer};
 use pyo3::IntoPyObjectExt;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyMemoryError, PyOSError};
@@ -240,6 +240,17 @@ pub(crate) fn decode<'py>(
     buffers: Vec<Received>,
 ) -> PyResult<Bound<'py, PyAny>> {
     Pickle::new(py, bytes, buffers)?.load(py)
+}
+
+/// Whether an answer is a plain value that came as a whole, with no buffers.
+pub(crate) fn is_plain(reply: &Reply) -> bool {
+    let is_whole = !matches!(reply.bytes, Received::Missing(_) | Received::Unopened(..));
+    !reply.raised && reply.buffers.is_empty() && is_whole && plain::is_plain(&reply.bytes)
+}
+
+/// Reads such an answer, without running code of the user. `None`: not now.
+pub(crate) fn read_plain(py: Python<'_>, reply: &Reply) -> Option<Py<PyAny>> {
+    plain::decode(py, &reply.bytes, &[]).ok().map(Bound::unbind)
 }
 
 /// What came from the other side, to be decoded until that succeeds.

@@ -28,8 +28,21 @@ pub(crate) fn wait(
     deadline: Option<Instant>,
     wish: Wish,
 ) -> PyResult<bool> {
+    wait_and(py, crew, goal, deadline, wish, &|| false)
+}
+
+/// Waits as `wait` does, and has `meanwhile` do something, without the interpreter's lock, while there is nothing to
+/// do for the pool.
+fn wait_and(
+    py: Python<'_>,
+    crew: &Crew,
+    goal: &(dyn Fn() -> bool + Sync),
+    deadline: Option<Instant>,
+    wish: Wish,
+    meanwhile: &(dyn Fn() -> bool + Sync),
+) -> PyResult<bool> {
     loop {
-        let waited = py.detach(|| crew.wait(goal, deadline, Some(PULSE), wish));
+        let waited = py.detach(|| crew.wait_and(goal, deadline, Some(PULSE), wish, meanwhile));
         crew.bury();
         if let Some(error) = stray::take() {
             return Err(error);
@@ -97,12 +110,13 @@ impl Handle {
         if self.job.is_done() {
             return Ok(true);
         }
-        wait(
+        wait_and(
             py,
             &self.crew,
             &|| self.job.is_done(),
             deadline(timeout)?,
             Wish::Bulk,
+            &|| self.job.read_ahead(),
         )
     }
 

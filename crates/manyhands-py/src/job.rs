@@ -16,10 +16,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::answer::{Face, Failure, Pickled, abandoned};
-use crate::fast;
+use crate::answer::{Face, Failure, Pickled, abandoned, mode};
 use crate::stray;
 use crate::window::Window;
+use crate::{codec, fast};
 
 /// The form of a job's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ struct State {
     value: Option<Result<Py<PyAny>, Py<PyAny>>>,
     /// A thread is decoding the value, in the process of this generation.
     decoding: Option<u64>,
+    /// Parts of a list before this one were read ahead, or cannot be.
+    ahead: usize,
 }
 
 /// What to call with the value, and what with the exception.
@@ -394,6 +396,41 @@ impl PyJob {
             Part::Outcome(Outcome::Abandoned(why)) => abandoned(py, &why, self.face),
         };
         Err(Failure::Outcome(error))
+    }
+
+    /// Decodes the next part of a list, if it is there and plain, so that no code of the user runs. `true`: it did.
+    pub(crate) fn read_ahead(&self) -> bool {
+        if self.kind != Kind::List {
+            return false;
+        }
+        let mut state = self.state();
+        let is_free = state.decoding.is_none() && state.value.is_none() && state.failed.is_none();
+        let at = state.ahead;
+        let (true, Some(Some(part))) = (is_free, state.parts.get(at)) else {
+            return false;
+        };
+        let is_plain = matches!(part, Part::Outcome(Outcome::Replied(reply))
+            if reply.mode == mode::MANY && codec::is_plain(reply));
+        state.ahead += 1;
+        if !is_plain {
+            return true;
+        }
+        state.decoding = Some(self.generation);
+        let part = state.parts[at].take();
+        drop(state);
+        let part = part.map(|part| {
+            Python::attach(|py| match part {
+                Part::Outcome(Outcome::Replied(reply)) => codec::read_plain(py, &reply)
+                    .map_or(Part::Outcome(Outcome::Replied(reply)), Part::List),
+                part => part,
+            })
+        });
+        let mut state = self.state();
+        if let Some(place) = state.parts.get_mut(at) {
+            *place = part;
+        }
+        state.decoding = None;
+        true
     }
 
     /// The job's value; only for jobs that are done or being finished. It is decoded until that succeeds:

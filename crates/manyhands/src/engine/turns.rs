@@ -48,6 +48,19 @@ impl Crew {
         pulse: Option<Duration>,
         wish: Wish,
     ) -> Waited {
+        self.wait_and(goal, deadline, pulse, wish, &|| false)
+    }
+
+    /// Waits as [`wait`](Self::wait) does, and has `meanwhile` do something whenever the pool has nothing for this
+    /// thread to do; it says whether it did.
+    pub fn wait_and(
+        &self,
+        goal: &dyn Fn() -> bool,
+        deadline: Option<Instant>,
+        pulse: Option<Duration>,
+        wish: Wish,
+        meanwhile: &dyn Fn() -> bool,
+    ) -> Waited {
         if !self.is_ours() {
             return Waited::Forked;
         }
@@ -56,9 +69,9 @@ impl Crew {
             if goal() {
                 break Waited::Reached;
             }
-            let busy = self.turn();
+            let busy = self.turn() || (self.is_ours() && meanwhile());
             if !self.is_ours() {
-                // Code of the user forked during the turn, and this is the child.
+                // Code of the user forked meanwhile, and this is the child.
                 return Waited::Forked;
             }
             let now = Instant::now();
