@@ -63,13 +63,14 @@ fn let_go_of(taut: &[bool]) -> Vec<ExitStatus> {
         assert_eq!(child.try_wait().unwrap(), None);
     }
     drop(hold);
+    for (child, _) in children.iter().zip(taut).filter(|(_, taut)| **taut) {
+        child.wait(None).unwrap();
+    }
     for _ in taut.iter().filter(|taut| !**taut) {
         rustix::io::write(&tell, b"!").unwrap();
     }
-    children
-        .iter()
-        .map(|child| child.wait(None).unwrap().unwrap())
-        .collect()
+    let ended = |child: &Child| child.wait(None).unwrap().unwrap();
+    children.iter().map(ended).collect()
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Asleep<'_> {
         self.0.swap(AWAKE, AcqRel);
     }
 
+    /// Parent: whether the worker sleeps, or is about to. It may be otherwise in a moment.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed) == ASLEEP
+    }
+
     /// Parent, after it published: whether the caller must ring. True once for each sleep.
     #[inline]
     pub(crate) fn must_wake(&self) -> bool {
@@ -77,6 +82,11 @@ impl WakeAt<'_> {
     pub(crate) fn arm(&self, count: u64) {
         self.0.swap(count, AcqRel);
         full_fence(); // pairs with the fence in `must_wake`
+    }
+
+    /// Parent: whether it is armed, and was not rung since.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed) != NEVER
     }
 
     /// Parent: wants no ring.

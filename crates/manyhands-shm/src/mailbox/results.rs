@@ -133,6 +133,11 @@ impl ResultReader {
         self.wake_at().arm(wake_at);
     }
 
+    /// Whether the worker still owes a ring.
+    pub fn is_armed(&self) -> bool {
+        self.wake_at().is_set()
+    }
+
     /// Says that the parent wants no ring. One that is on its way may still come.
     pub fn disarm(&self) {
         self.wake_at().disarm();

@@ -114,6 +114,11 @@ impl TaskWriter {
         Asleep(self.ring.region().u32_at(AT_ASLEEP)).must_wake()
     }
 
+    /// Whether the worker sleeps, or is about to; only a hint, on which worker to choose.
+    pub fn is_asleep(&self) -> bool {
+        Asleep(self.ring.region().u32_at(AT_ASLEEP)).is_set()
+    }
+
     /// Leaves a word for the worker to read now and then (how long to spin, say). It orders
     /// nothing and wakes nobody.
     pub fn hint(&self, word: u32) {

@@ -241,7 +241,11 @@ impl Crew {
         let mut floor = self.floor();
         self.admit(&floor)?;
         let behind = !floor.waiting.is_empty() || floor.has_prompt_source();
-        let left = if behind { Err(task) } else { floor.place(task) };
+        let left = if behind {
+            Err(task)
+        } else {
+            floor.place_single(task)
+        };
         match left {
             Ok(()) => floor.publish(),
             Err(task) => floor.put_off(task, Need::IfCheap),

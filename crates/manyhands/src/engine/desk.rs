@@ -306,10 +306,6 @@ impl Desk {
 
     /// Waits for the next task: first awake, if a core is free for that, then asleep.
     fn idle(&mut self, face: &mut dyn Execute) -> Woken {
-        // Nothing that the parent waits for may stay unannounced while this side sleeps.
-        if self.mailbox.results.unseen() {
-            let _ = self.parent_bell.ring();
-        }
         let tasks = &self.mailbox.tasks;
         let patience = &mut self.patience;
         let mut found = false;
@@ -318,6 +314,10 @@ impl Desk {
             if found {
                 return Woken::Bell;
             }
+        }
+        // Nothing that the parent waits for may stay unannounced while this side sleeps.
+        if self.mailbox.results.unseen() {
+            let _ = self.parent_bell.ring();
         }
         tasks.prepare_sleep();
         let woken = if tasks.has_next() {

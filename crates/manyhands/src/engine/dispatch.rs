@@ -59,6 +59,15 @@ pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
     best.map(|(at, _)| at)
 }
 
+/// Whether the worker with this number is better for a task that comes alone than any that [`choose`] would
+/// find: to wake another one takes longer than a small task.
+pub(super) fn still_hot(workers: &[Worker], number: u64) -> Option<usize> {
+    workers
+        .iter()
+        .position(|worker| worker.number == number)
+        .filter(|&at| space(&workers[at]) > 0 && workers[at].is_hot())
+}
+
 /// How many more tasks the workers could take.
 pub(super) fn room(workers: &[Worker]) -> usize {
     workers.iter().map(space).sum()

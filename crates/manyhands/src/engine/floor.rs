@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::dispatch;
 use super::park::Parker;
 use super::task::{Abandoned, Drawer, Job, Need, News, Outcome, Reply, Source, Task};
-use super::worker::{Spent, Worker};
+use super::worker::{Span, Spent, Worker};
 
 /// A source may wait so long for its consumer before it is asked whether to go on without.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub(super) struct Floor {
     pub(super) launching: usize,
     pub(super) next_number: u64,
     pub(super) next_serial: u64,
+    /// The worker that a task which came alone was handed to last.
+    pub(super) last_chosen: u64,
     /// Tasks without a worker, in the order in which they will be handed out.
     pub(super) waiting: VecDeque<Task>,
     /// Where more tasks come from, first come first served.
@@ -49,7 +51,7 @@ pub(super) struct Floor {
     /// Sources that are being drawn from at this moment, outside the lock.
     pub(super) drawing: usize,
     /// A thread sleeps until workers speak: whoever hands out a task arms its worker.
-    pub(super) armed: bool,
+    pub(super) armed: Option<Span>,
     /// Feeders that found nothing to draw.
     pub(super) feeders: Vec<Arc<Parker>>,
     /// Threads in [`Crew::feed`](super::Crew::feed), and how many of them draw at this moment.
@@ -88,12 +90,13 @@ impl Floor {
             launching: 0,
             next_number: 0,
             next_serial: 0,
+            last_chosen: 0,
             waiting: VecDeque::new(),
             sources: VecDeque::new(),
             paused: Vec::new(),
             paused_at: None,
             drawing: 0,
-            armed: false,
+            armed: None,
             feeders: Vec::new(),
             feeding: (0, 0),
             followers: Vec::new(),
@@ -204,15 +207,29 @@ impl Floor {
 
     /// Hands `task` to a worker, or gives it back if none has room. Not yet published.
     pub(super) fn place(&mut self, task: Task) -> Result<(), Task> {
-        let Some(at) = dispatch::choose(&self.workers) else {
+        match dispatch::choose(&self.workers) {
+            Some(at) => self.hand(at, task),
+            None => Err(task),
+        }
+    }
+
+    /// As [`place`](Self::place), for a task that comes alone.
+    pub(super) fn place_single(&mut self, task: Task) -> Result<(), Task> {
+        let hot = dispatch::still_hot(&self.workers, self.last_chosen);
+        let Some(at) = hot.or_else(|| dispatch::choose(&self.workers)) else {
             return Err(task);
         };
+        self.last_chosen = self.workers[at].number;
+        self.hand(at, task)
+    }
+
+    fn hand(&mut self, at: usize, task: Task) -> Result<(), Task> {
         let serial = self.next_serial;
         let worker = &mut self.workers[at];
         worker.hand(task, serial)?;
         self.next_serial += 1;
-        if self.armed {
-            worker.arm(1);
+        if let Some(span) = self.armed {
+            worker.arm_too(span);
         }
         Ok(())
     }
@@ -303,8 +320,8 @@ impl Floor {
                 self.waiting.push_front(task);
                 return;
             }
-            if self.armed {
-                self.workers[idle].arm(1);
+            if let Some(span) = self.armed {
+                self.workers[idle].arm_too(span);
             }
         }
     }

@@ -23,7 +23,7 @@ use super::floor::{Floor, Phase, Settled, settle};
 use super::launch::{Seat, SeatFds};
 use super::task::{Abandoned, Death, Outcome};
 use super::wire::Lending;
-use super::worker::{Equipment, Heard, Worker};
+use super::worker::{Equipment, Heard, Span, Worker};
 
 const SHAPE: Shape = Shape {
     task_bytes: 128 << 10,
@@ -317,8 +317,8 @@ impl Crew {
         if matches!(floor.phase, Phase::Over(_)) {
             tell_to_end(&mut worker);
         }
-        if floor.armed {
-            worker.arm(1);
+        if floor.armed.is_some() {
+            worker.arm(Span::EACH);
         }
         floor.workers.push(worker);
         Ok(())

@@ -19,9 +19,20 @@ use super::dispatch;
 use super::floor::{Floor, Phase, settle};
 use super::park::Parker;
 use super::task::{Drawer, Drawn, Job, Need, Source, Task};
+use super::worker::Span;
 
 /// Answers that are due within this time are waited for together: a wake-up costs about as much.
-const COALESCE_NS: u64 = 150_000;
+const TOGETHER: Span = Span {
+    ns: 150_000,
+    owed: true,
+};
+/// Nobody waits for these: the worker goes on while more tasks come.
+const UNHURRIED: Span = Span {
+    ns: 1_000_000,
+    owed: false,
+};
+/// Whatever was guessed, an answer is heard this long after it was given at the latest.
+const LATEST: Duration = Duration::from_millis(1);
 /// A follower looks for itself this often, so that a bug is slow and not a hang.
 const FOLLOW: Duration = Duration::from_millis(50);
 /// A feeder is called when there is something to draw; it looks for itself now and then all the same.
@@ -115,7 +126,7 @@ impl Crew {
         woken
     }
 
-    fn rest_first(&self, limit: Option<Duration>, wish: Wish) -> bool {
+    fn rest_first(&self, mut limit: Option<Duration>, wish: Wish) -> bool {
         let free = {
             let floor = self.floor();
             if floor.has_news() {
@@ -131,19 +142,23 @@ impl Crew {
         }
         {
             let mut floor = self.floor();
-            let bulk = wish != Wish::Each && floor.followers.is_empty();
-            floor.armed = true;
-            for worker in floor
-                .workers
-                .iter()
-                .filter(|worker| worker.load() > 0 || !worker.ready)
-            {
-                worker.arm(if bulk {
-                    worker.answers_within(COALESCE_NS)
-                } else {
-                    1
-                });
+            let span = match wish {
+                Wish::Each => Span::EACH,
+                _ if !floor.followers.is_empty() => Span::EACH,
+                Wish::Tend if !self.hasty.load(Ordering::Relaxed) => UNHURRIED,
+                Wish::Bulk | Wish::Tend => TOGETHER,
+            };
+            let mut is_late = false;
+            for worker in &floor.workers {
+                if worker.load() > 0 || !worker.ready {
+                    is_late |= worker.arm(span);
+                }
             }
+            if is_late {
+                // A worker may need much longer for what comes after its first answer than it did so far.
+                limit = Some(limit.map_or(LATEST, |limit| limit.min(LATEST)));
+            }
+            floor.armed = Some(if is_late { span } else { Span::EACH });
             if floor.has_news() {
                 self.disarm(&mut floor);
                 return true;
@@ -162,7 +177,7 @@ impl Crew {
     }
 
     fn disarm(&self, floor: &mut Floor) {
-        floor.armed = false;
+        floor.armed = None;
         floor.workers.iter().for_each(super::worker::Worker::disarm);
     }
 

@@ -25,6 +25,20 @@ const LEAST_PART: usize = 2048;
 /// a worker takes a thousandth of it.
 const OVERDUE: Duration = Duration::from_millis(50);
 
+/// Which answers a thread that sleeps wants to be woken for at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// Those that come within so many nanoseconds.
+    pub(super) ns: u64,
+    /// Those that are owed now, and no more.
+    pub(super) owed: bool,
+}
+
+impl Span {
+    /// Each by itself.
+    pub(super) const EACH: Self = Self { ns: 0, owed: true };
+}
+
 /// A task that sits in the worker's mailbox or is being run.
 pub(super) struct Handed {
     pub(super) job: Arc<dyn Job>,
@@ -268,14 +282,6 @@ impl Worker {
         self.pace_ns
     }
 
-    /// How many answers it will probably give within `ns`; at least 1.
-    pub(super) fn answers_within(&self, ns: u64) -> u64 {
-        match self.pace_ns {
-            0 => 1,
-            pace => (ns / pace).clamp(1, self.handed.len().max(1) as u64),
-        }
-    }
-
     /// Whether it may be given a task at all.
     pub(super) fn takes_tasks(&self) -> bool {
         !self.stopped && self.outgoing.is_none() && self.tasks_left != Some(0)
@@ -284,6 +290,11 @@ impl Worker {
     /// Whether a task that it is handed now is likely to be begun as soon as those before it are done.
     pub(super) fn is_attentive(&self) -> bool {
         self.ready && !self.absent
+    }
+
+    /// Whether it has done all that it was handed and has not gone to sleep yet: it begins the next task at once.
+    pub(super) fn is_hot(&self) -> bool {
+        self.is_attentive() && self.tasks.is_drained().unwrap_or(false) && !self.tasks.is_asleep()
     }
 
     /// Whether it holds a task that somebody else could do: all but the first, which it has begun or
@@ -606,9 +617,26 @@ impl Worker {
         self.results.has_next()
     }
 
-    /// Asks to be woken once the worker has answered `after` more times.
-    pub(super) fn arm(&self, after: u64) {
+    /// Asks to be woken when the worker has given the answers that are due in `span`, or has nothing left to do.
+    /// Whether that may be after the first answer: as long as the others take, however wrong the guess is.
+    pub(super) fn arm(&self, span: Span) -> bool {
+        let most = match span.owed {
+            true => self.handed.len() as u64,
+            false => u64::MAX / 2,
+        };
+        let after = match self.pace_ns {
+            0 => 1,
+            pace => (span.ns / pace).min(most).max(1),
+        };
         self.results.arm(self.results.received() + after);
+        after > 1
+    }
+
+    /// The same for a worker that was just handed a task, unless it owes a wake-up already.
+    pub(super) fn arm_too(&self, span: Span) {
+        if span.ns == 0 || !self.results.is_armed() {
+            self.arm(span);
+        }
     }
 
     pub(super) fn disarm(&self) {
