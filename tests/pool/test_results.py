@@ -299,6 +299,23 @@ def test_callbacks_run_when_nobody_waits(pool: Any) -> None:
     assert called.wait(30)
 
 
+def test_answers_of_short_tasks_do_not_wait_for_a_long_one_after_them(context: Any, tmp_path: Any) -> None:
+    """They come close together and are heard together, but not with one that takes as long as it likes."""
+    with context.Pool(1) as pool:
+        for trial in range(20):
+            pool.map(work.spin, [2e-5] * 100, 1)
+            gate, done, called = tmp_path / str(trial), threading.Event(), iter(range(1, 6))
+
+            def count(_: object, called: Any = called, gate: Any = gate) -> None:
+                if next(called) == 5:
+                    gate.touch()
+
+            for _ in range(5):
+                pool.apply_async(work.spin, (2e-5,), callback=count)
+            pool.apply_async(work.wait_for, (str(gate),), callback=lambda _, done=done: done.set())
+            assert done.wait(30)
+
+
 def test_a_callback_may_use_the_pool(pool: Any) -> None:
     seen: list[int] = []
     called = threading.Event()

@@ -237,6 +237,14 @@ def wait_for(path: str) -> str:
     return path
 
 
+def spin(seconds: float) -> float:
+    """Works for so long."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return seconds
+
+
 def touch_and_wait(item: tuple[str, str]) -> int:
     """Says where it runs, by creating a file, then waits for another."""
     mine, other = item

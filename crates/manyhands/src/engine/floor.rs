@@ -52,6 +52,8 @@ pub(super) struct Floor {
     pub(super) drawing: usize,
     /// A thread sleeps until workers speak: whoever hands out a task arms its worker.
     pub(super) armed: Option<Span>,
+    /// Answers that were guessed to come soon did not, and none was heard since.
+    pub(super) in_doubt: bool,
     /// Feeders that found nothing to draw.
     pub(super) feeders: Vec<Arc<Parker>>,
     /// Threads in [`Crew::feed`](super::Crew::feed), and how many of them draw at this moment.
@@ -97,6 +99,7 @@ impl Floor {
             paused_at: None,
             drawing: 0,
             armed: None,
+            in_doubt: false,
             feeders: Vec::new(),
             feeding: (0, 0),
             followers: Vec::new(),

@@ -48,6 +48,9 @@ impl Crew {
         }
         for at in 0..floor.workers.len() {
             let worker = &mut floor.workers[at];
+            if worker.ready && worker.load() == 0 {
+                continue; // it has nothing to say
+            }
             if !worker.has_news() {
                 worker.advance_stream();
                 continue;
@@ -71,6 +74,7 @@ impl Crew {
         anything: &mut bool,
     ) {
         *anything |= heard.anything;
+        floor.in_doubt &= !heard.anything;
         settled.extend(heard.settled);
         floor.spent.extend(heard.spent);
         if heard.ready {

@@ -140,15 +140,15 @@ impl Crew {
                 return true;
             }
         }
+        let mut is_late = false;
         {
             let mut floor = self.floor();
             let span = match wish {
                 Wish::Each => Span::EACH,
-                _ if !floor.followers.is_empty() => Span::EACH,
+                _ if floor.in_doubt || !floor.followers.is_empty() => Span::EACH,
                 Wish::Tend if !self.hasty.load(Ordering::Relaxed) => UNHURRIED,
                 Wish::Bulk | Wish::Tend => TOGETHER,
             };
-            let mut is_late = false;
             for worker in &floor.workers {
                 if worker.load() > 0 || !worker.ready {
                     is_late |= worker.arm(span);
@@ -166,12 +166,16 @@ impl Crew {
         }
         let mut ready = Vec::new();
         let polled = self.sleep.wait(&mut ready, limit);
-        self.disarm(&mut self.floor());
+        {
+            let mut floor = self.floor();
+            self.disarm(&mut floor);
+            floor.in_doubt |= is_late && ready.is_empty();
+            if ready.contains(&DEATHS) {
+                floor.deaths_seen_ns = 0;
+            }
+        }
         if ready.contains(&BELL) {
             let _ = self.parent_bell.drain();
-        }
-        if ready.contains(&DEATHS) {
-            self.floor().deaths_seen_ns = 0;
         }
         !matches!(polled, Err(error) if error.kind() == io::ErrorKind::Interrupted)
     }
