@@ -62,7 +62,7 @@ def idle(peer: Peer, method: str, quick: bool) -> dict[str, float]:
         # This process last and then first: what looking costs is not in what it sees.
         seconds, switches = activity([*others, own])
         begun = time.monotonic()
-        time.sleep(1 if quick else 5)
+        time.sleep(1 if quick else 10)
         lasted = time.monotonic() - begun
         after = activity([own, *others])
     return {
