@@ -70,7 +70,8 @@ COUNT = Unit("count", False, ((FOREVER, 1, ""),))
 # How many of what was to be done.
 DONE = Unit("done", True, ((1e3, 1, ""), (1e6, 1e-3, "k"), (FOREVER, 1e-6, "M")))
 PER_SECOND = Unit("a second", False, ((FOREVER, 1, "a second"),))
-UNITS = {unit.name: unit for unit in (SECONDS, RATE, BANDWIDTH, SHARE, BYTES, COUNT, DONE, PER_SECOND)}
+CORE = Unit("seconds a second", False, ((1e-3, 1e6, "µs/s"), (FOREVER, 1e3, "ms/s")))
+UNITS = {unit.name: unit for unit in (SECONDS, RATE, BANDWIDTH, SHARE, BYTES, COUNT, DONE, PER_SECOND, CORE)}
 
 
 @dataclass(frozen=True)

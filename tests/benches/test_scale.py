@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +127,21 @@ def test_mixed_tasks_that_come_back_out_of_order_are_wrong(harness: Harness) -> 
     assert row.peers["swapper"].error == "wrong tasks at 0: got 39 instead of 0"
     share, best = (row.peers["honest"].values[figure][0] for figure in row.figures)
     assert 0 < share < 1 and share == pytest.approx(best), "tasks of one length can all be in time"
+
+
+def test_curves_and_bars_are_drawn(tmp_path: Path) -> None:
+    picture = pytest.importorskip("benches.picture", reason="matplotlib is not here", exc_type=ImportError)
+
+    def point(workers: int, cells: dict[str, Cell]) -> Row:
+        return Row(f"waits {workers}", "scale", None, {"": "1/s"}, cells, "waits", workers)
+
+    failed = {"multiprocessing": Cell(error="hung (more than 2 s)"), OURS: Cell({"": [9.0]})}
+    curve = [point(1, {"multiprocessing": Cell({"": [1.0]}), OURS: Cell({"": [2.0]})}), point(2, failed)]
+    none = {"multiprocessing": Cell({"wake-ups": [0.0], "core": [2.0]}), OURS: Cell({"wake-ups": [0.0], "core": [1.0]})}
+    bars = Row("idle", "scale", None, {"core": "seconds a second", "wake-ups": "a second"}, none)
+    world = {"python": "3.13.0", "kernel": "6.1-x", "cores": 2, "rounds": 1}
+    drawn = picture.draw(Results(world, [*curve, bars]), tmp_path)
+    assert [path.name for path in drawn] == ["bench-scale.svg", "bench-scale-workers.svg"]
+    bars_drawn, curve_drawn = (path.read_text() for path in drawn)
+    assert "idle: core" in bars_drawn and "manyhands: 0 a second" in bars_drawn
+    assert "waits" in curve_drawn and "multiprocessing" in curve_drawn and "manyhands" in curve_drawn
