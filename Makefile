@@ -138,7 +138,7 @@ stress: build/wheel.stamp ## kills 500 random workers with SIGKILL during mixed 
 	@$(MAKE) .venv/$(FIRST)/.ready
 	@$(PY) benches/stress_kill.py --kills 500 $(STRESS_ARGS)
 
-stress-smoke: build/wheel.stamp ## the same with 60 kills
+stress-smoke: build/wheel.stamp ## the same with 30 kills
 	@$(MAKE) .venv/$(FIRST)/.ready
 	@$(PY) benches/stress_kill.py --kills 60 $(STRESS_ARGS)
 

@@ -20,7 +20,7 @@ from benches import fresh, machine, tables
 from benches.catalogue import load
 from benches.peer import Peer
 from benches.peers import BASELINES, OURS
-from benches.results import Cell, Results, Row
+from benches.results import Cell, Results, Row, together
 from benches.turns import ROOT, Measure, in_a_fresh_process, take
 from benches.workload import Workload
 
@@ -34,7 +34,7 @@ def options() -> argparse.Namespace:
         "--only", metavar="PART", help="a group, or workloads with this in their names; several by commas"
     )
     parser.add_argument("--peers", metavar="A,B", help="these peers only, by name")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured (default 5; quick: 2)")
+    parser.add_argument("--rounds", type=_counted, help="how often everything is measured (default 5; quick: 2)")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything: does it work at all")
     parser.add_argument(
         "--smoke", action="store_true", help="the few workloads of CI, manyhands and the standard library"
@@ -49,6 +49,12 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _counted(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
+
+
 def choose(chosen: argparse.Namespace) -> tuple[dict[str, Peer], list[Workload]]:
     """The peers that are wanted and the workloads that are wanted; an unknown name ends the program."""
     peers, workloads = load(chosen.also)
@@ -56,7 +62,9 @@ def choose(chosen: argparse.Namespace) -> tuple[dict[str, Peer], list[Workload]]
     unknown = [name for name in names if name not in peers]
     if unknown:
         raise SystemExit(f"benches: no peer is called {', '.join(unknown)}; there are {', '.join(peers)}")
-    parts, groups = [part.strip() for part in (chosen.only or "").lower().split(",")], {one.group for one in workloads}
+    # Nothing between two commas is in every name, and would measure everything.
+    parts = [""] if chosen.only is None else [*filter(None, map(str.strip, chosen.only.lower().split(",")))]
+    groups = {one.group for one in workloads}
     found = [
         workload
         for workload in workloads
@@ -88,9 +96,12 @@ def rows_of(workloads: Iterable[Workload], peers: dict[str, Peer]) -> list[Row]:
     for workload in workloads:
         for method in workload.methods or (None,):
             units = {name: unit.name for name, unit in workload.figures.items()}
-            cells = {name: Cell() for name, peer in peers.items() if peer.offers(workload.needs, method)}
+            cells = {
+                name: Cell() for name, peer in peers.items() if peer.offers(workload.needs, method, workload.workers)
+            }
             if cells:
-                rows.append(Row(workload.name, workload.group, method, units, cells))
+                row = Row(workload.name, workload.group, method, units, cells, workload.curve, workload.workers)
+                rows.append(row)
     return rows
 
 
@@ -103,8 +114,10 @@ def show(text: str) -> None:
 
 
 def run(results: Results, rows: list[Row], measure: Measure, output: Path, versions: dict[str, str]) -> None:
-    """Measures row after row; what is measured is in the file from then on, and on the screen when its row is done."""
+    """Measures row after row; what is measured is in the file from then on, and on the screen when its row, or the
+    curve that it belongs to, is done."""
     rounds, began, two = results.world["rounds"], time.monotonic(), len(versions) == 2
+    last = {id(group[-1]): group for group in together(rows)}
     for at, row in enumerate(rows, 1):
         results.rows.append(row)
         results.write(output)
@@ -115,9 +128,9 @@ def run(results: Results, rows: list[Row], measure: Measure, output: Path, versi
                 elapsed = time.monotonic() - began
                 name = f"{row.title('')} · round {number + 1} of {rounds} · {peer}"
                 show(f"[{elapsed // 60:.0f}:{elapsed % 60:02.0f}] {at} of {len(rows)} · {name}")
-        if not two:
+        if id(row) in last and (not two or row.curve):
             show("") if sys.stderr.isatty() else None
-            print(tables.of_row(row, list(versions), rounds), flush=True)
+            print(tables.of_rows(last[id(row)], list(versions), rounds), flush=True)
     if sys.stderr.isatty():
         show("")
 
@@ -147,7 +160,9 @@ def main() -> int:
         print(f"\ncut short; what was measured is in {output}", file=sys.stderr)
         status = 130
     if len(versions) == 2:
-        print(f"\n{tables.side_by_side(results.rows, *versions, rounds)}")
+        single = [row for row in results.rows if not row.curve]
+        if single:
+            print(f"\n{tables.side_by_side(single, *versions, rounds)}")
     for title, name, cell in results.failures():
         print(f"FAILED {name}, {title}: {cell.error}")
     if chosen.pictures:

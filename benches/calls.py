@@ -1,11 +1,12 @@
 """What workloads call in workers: a module that every start method, and every peer, can import.
 
 Always: a function returns something from which the caller can tell whether it got the right argument; and nothing
-is imported here but `time`, because a worker that starts as a new interpreter imports this.
+is imported here but `time`, and `os` which every interpreter has, because a worker that starts as a new one imports this.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -31,6 +32,24 @@ def burn(seconds: float) -> float:
         for _ in range(200):
             pass
     return clock() - begun
+
+
+def labour(job: tuple[int, float]) -> tuple[int, float]:
+    """`burn`, with a number that tells the task."""
+    number, seconds = job
+    return number, burn(seconds)
+
+
+def rest(number: int) -> int:
+    """Waits 10 ms and uses no core."""
+    time.sleep(0.01)
+    return number
+
+
+def who(_: int) -> int:
+    """The process that this ran in; takes so long that others get the next."""
+    time.sleep(0.01)
+    return os.getpid()
 
 
 def field(record: dict[str, Any]) -> int:

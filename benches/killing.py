@@ -9,17 +9,40 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import random
 import signal
 import sys
 import time
 from typing import NamedTuple
 
-# How often each kind of task comes.
+# How often each kind of task comes, in rounds of mixed tasks and in rounds of arrays.
 KINDS = {"trivial": 8, "sleeps": 4, "computes": 3, "large argument": 1, "large result": 1, "fails": 1}
+BULKY = {"array in": 2, "array out": 2, "array in and out": 2, "trivial": 1}
 LARGE = 300_000
+ARRAY = 8 << 20
+PAGE, PAGES = 4096, 4096
 
 _notes = -1
+
+
+class Array:
+    """Bytes that travel as the memory of a numpy array does: out of band, writable where they arrive."""
+
+    def __init__(self, data: object) -> None:
+        self.data = memoryview(data)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Array, (pickle.PickleBuffer(self.data),)
+
+    def __eq__(self, other: object) -> bool:
+        # As bytes: views would be compared item by item.
+        return isinstance(other, Array) and bytes(self.data) == bytes(other.data)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Array of {len(self.data)} bytes, {bytes(self.data[:3])!r} and so on"
 
 
 class Task(NamedTuple):
@@ -31,26 +54,41 @@ class Task(NamedTuple):
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         # A large argument travels with the task.
-        return make, (self.number, self.kind, self.weight, _load(self) if self.kind == "large argument" else b"")
+        return make, (self.number, self.kind, self.weight, _argument(self))
 
 
-def make(number: int, kind: str, weight: float, load: bytes) -> Task:
+def make(number: int, kind: str, weight: float, load: object) -> Task:
     """Unpickles a task and checks what came with it."""
     task = Task(number, kind, weight)
-    if kind == "large argument" and load != _load(task):
+    if load != _argument(task):
         raise RuntimeError(f"the argument of task {number} arrived damaged")
     return task
 
 
-def _load(task: Task) -> bytes:
-    return (task.number % 251).to_bytes(1, "little") * int(LARGE * (1 + task.weight))
+def _load(task: Task, size: int) -> bytearray:
+    return bytearray((task.number % 251).to_bytes(1, "little")) * size
+
+
+def _argument(task: Task) -> object:
+    if task.kind in ("array in", "array in and out"):
+        return Array(_load(task, ARRAY))
+    return bytes(_load(task, int(LARGE * (1 + task.weight)))) if task.kind == "large argument" else b""
 
 
 def answer(task: Task) -> tuple[int, object] | Exception:
     """The right answer of a task."""
     if task.kind == "fails":
         return ValueError("task fails on purpose", task.number)
-    return task.number, (_load(task) if task.kind == "large result" else task.number * 3)
+    if task.kind in ("array out", "array in and out"):
+        return task.number, Array(_load(task, ARRAY))
+    if task.kind == "large result":
+        return task.number, bytes(_load(task, int(LARGE * (1 + task.weight))))
+    return task.number, task.number * 3
+
+
+def bound() -> Array:
+    """What is bound to `work_beside`: each page is full of its number."""
+    return Array(bytearray(b"".join(bytes([page % 256]) * PAGE for page in range(PAGES))))
 
 
 def prepare(path: str) -> None:
@@ -79,6 +117,20 @@ def work(task: Task) -> tuple[int, object]:
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def work_beside(array: Array, task: Task) -> tuple[int, object]:
+    """`work` with a large array that is bound to it: as it was made, whatever other tasks do to theirs meanwhile."""
+    view, page = array.data, task.number % PAGES
+    at = page * PAGE
+    if bytes(view[::PAGE]) != bytes(number % 256 for number in range(PAGES)) or len(view) != PAGES * PAGE:
+        raise RuntimeError(f"the array bound to the function of task {task.number} is damaged")
+    view[at] ^= 255
+    try:
+        return work(task)
+    finally:
+        # The next one of this chunk has the same.
+        view[at] ^= 255
 
 
 def abandoned_memory() -> set[str]:

@@ -1,8 +1,9 @@
 """What a peer is: a package that does what manyhands does, and the face that the workloads see of it.
 
 Always: nothing that is measured is imported before it is used, and this module drags nothing along: what the measured
-process holds already is what it has to copy when it forks. A peer is measured with its own default arguments, two workers, and the call that its documentation
-recommends for the workload; what it has no call for it does not offer, and is left out of that table.
+process holds already is what it has to copy when it forks. A peer is measured with its own default arguments, two workers where the workload
+asks for no other number, and the call that its documentation recommends for the workload; what it has no call for it
+does not offer, and is left out of that table.
 Not here: the peers themselves (`peers`), what is measured (`workload`).
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from benches.workload import UNNAMED
+from benches.workload import UNNAMED, WORKERS
 
 Function = Callable[[Any], Any]
 
@@ -69,6 +70,8 @@ class Peer:
     # The start methods a program can choose; a peer with one way of its own names the one it resembles.
     methods: tuple[str, ...] = ("fork", "forkserver", "spawn")
     chooses = True
+    # As far as it is measured with more than two: what it takes to start and to hold that many has to fit a machine.
+    most_workers = 256
     # What of a multiprocessing context it has, and other abilities that workloads ask for.
     parts: frozenset[str] = frozenset()
 
@@ -88,9 +91,10 @@ class Peer:
             return need in self.parts
         return callable(getattr(self.crews().get(kind), method, None))
 
-    def offers(self, needs: Iterable[str], method: str | None) -> bool:
-        """Whether it has all that a workload needs, for a start method where one is named."""
-        return all(self.has(need) for need in needs) and (method is None or method in self.methods)
+    def offers(self, needs: Iterable[str], method: str | None, workers: int = WORKERS) -> bool:
+        """Whether it has all that a workload needs, for a start method where one is named, and so many workers."""
+        able = all(self.has(need) for need in needs) and workers <= self.most_workers
+        return able and (method is None or method in self.methods)
 
     def crews(self) -> dict[str, type[Crew]]:
         """Its pool ("pool") and its executor ("executor"), as far as it has them."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benches.peers import BASELINES, OURS
-from benches.workload import UNITS, Unit
+from benches.workload import UNITS, WORKERS, Unit
 
 
 @dataclass
@@ -37,18 +37,24 @@ class Cell:
 
 @dataclass
 class Row:
-    """A workload, for one start method where it names one."""
+    """A workload, for one start method where it names one; of a curve the point for so many workers."""
 
     workload: str
     group: str
     method: str | None
     figures: dict[str, str]
     peers: dict[str, Cell] = field(default_factory=dict)
+    curve: str = ""
+    workers: int = WORKERS
 
     def title(self, figure: str) -> str:
         """What a reader calls this figure of the row."""
         by = f" by {self.method}" if self.method else ""
         return f"{self.workload}{by}{': ' * bool(figure)}{figure}"
+
+    def curve_title(self, figure: str) -> str:
+        """What a reader calls this figure of the curve that the row is a point of."""
+        return f"{self.curve}{': ' * bool(figure)}{figure}"
 
     def unit(self, figure: str) -> Unit:
         """The unit of a figure."""
@@ -79,6 +85,18 @@ class Row:
         if not known:
             return None
         return (max if self.unit(figure).more_is_better else min)(known, key=known.__getitem__)
+
+
+def together(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """What is shown as one: a row alone, or the points of a curve that stand one after the other."""
+    group: list[Row] = []
+    for row in rows:
+        if group and not (row.curve and row.curve == group[-1].curve):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 @dataclass

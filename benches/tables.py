@@ -77,6 +77,26 @@ def of_row(row: Row, shown: Sequence[str], rounds: int) -> str:
     return "\n".join(texts)
 
 
+def of_rows(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> str:
+    """What `results.together` put together: a row's tables, or those of a curve."""
+    return of_curve(rows, shown, rounds) if rows[0].curve else of_row(rows[0], shown, rounds)
+
+
+def of_curve(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> str:
+    """A table for each figure of a curve: a line for each peer, the medians with 1, 2, 4 and more workers."""
+    texts = []
+    for figure in rows[0].figures:
+        # Who has a cell somewhere is merely not measured with more.
+        lines = [
+            [peer, *(value(row, peer, figure, rounds)[0] if peer in row.peers else "-" for row in rows), ""]
+            for peer in shown
+            if any(peer in row.peers for row in rows)
+        ]
+        lines.insert(0, ["workers", *(str(row.workers) for row in rows), ""])
+        texts += ["", rows[0].curve_title(figure), *aligned(lines, "  ")]
+    return "\n".join(texts)
+
+
 def side_by_side(rows: Sequence[Row], first: str, second: str, rounds: int) -> str:
     """One line for each figure, for two peers, with how many times better the second is."""
     lines = [["", first, second, "times better"]]

@@ -67,8 +67,11 @@ BANDWIDTH = Unit("B/s", True, ((1e9, 1e-6, "MB/s"), (FOREVER, 1e-9, "GB/s")))
 SHARE = Unit("share", True, ((FOREVER, 1, ""),))
 BYTES = Unit("B", False, ((1e6, 1e-3, "kB"), (FOREVER, 1e-6, "MB")))
 COUNT = Unit("count", False, ((FOREVER, 1, ""),))
+# How many of what was to be done.
+DONE = Unit("done", True, ((1e3, 1, ""), (1e6, 1e-3, "k"), (FOREVER, 1e-6, "M")))
 PER_SECOND = Unit("a second", False, ((FOREVER, 1, "a second"),))
-UNITS = {unit.name: unit for unit in (SECONDS, RATE, BANDWIDTH, SHARE, BYTES, COUNT, PER_SECOND)}
+CORE = Unit("seconds a second", False, ((1e-3, 1e6, "µs/s"), (FOREVER, 1e3, "ms/s")))
+UNITS = {unit.name: unit for unit in (SECONDS, RATE, BANDWIDTH, SHARE, BYTES, COUNT, DONE, PER_SECOND, CORE)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Workload:
 
     `measure(peer, method, quick)` returns a number for each name in `figures`; of a workload with one figure the
     name is "". `needs` names what a peer must have (see `Peer.has`). With `methods` it is measured for each start
-    method, otherwise once, by fork where the peer has a choice.
+    method, otherwise once, by fork where the peer has a choice. Workloads that differ in their number of workers alone
+    are points of one `curve`, and stand one after the other.
     """
 
     name: str
@@ -87,6 +91,8 @@ class Workload:
     needs: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     smoke: bool = False
+    workers: int = WORKERS
+    curve: str = ""
 
 
 def fewer(count: int, quick: bool) -> int:

@@ -1,7 +1,8 @@
 """Packages made for many machines, here on one: ray and dask.distributed.
 
 Always: both get what a program on one machine gets, two workers and nothing else configured but quiet logs and no
-dashboard; large objects go through `ray.put` and `Client.scatter`, as both advise.
+dashboard; large objects go through `ray.put` and `Client.scatter`, as both advise. A worker of theirs is a program of
+some 100 MB that takes a second to start, so they are measured with some, not with hundreds.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Ray(Peer):
     distribution = "ray"
     statement = "import ray"
     methods = ("spawn",)
+    most_workers = 16
 
     def crews(self) -> dict[str, type[Crew]]:
         return {"pool": RayTasks, "executor": RayTasks}
@@ -154,6 +156,7 @@ class Dask(Peer):
     distribution = "distributed"
     statement = "import distributed"
     methods = ("spawn",)
+    most_workers = 16
 
     def crews(self) -> dict[str, type[Crew]]:
         return {"pool": DaskClient, "executor": DaskClient}

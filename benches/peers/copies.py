@@ -71,13 +71,11 @@ class MpirePool(Crew):
 
     def imap(self, function: Function, items: Iterable[Any]) -> Iterator[Any]:
         """Answers one by one in order, default chunks."""
-        if hasattr(items, "__len__"):
-            return self._pool.imap(function, _each(items))
-        return self._pool.imap(function, ((item,) for item in items))
+        return self._pool.imap(function, _lazily(items))
 
     def imap_unordered(self, function: Function, items: Iterable[Any]) -> Iterator[Any]:
         """Answers as they come, every item a task of its own."""
-        return self._pool.imap_unordered(function, _each(items), chunk_size=1)
+        return self._pool.imap_unordered(function, _lazily(items), chunk_size=1)
 
     def many(self, function: Function, items: list[Any]) -> list[Any]:
         """All submitted one by one, then all answers."""
@@ -91,6 +89,11 @@ class MpirePool(Crew):
 def _each(items: Iterable[Any]) -> list[Any]:
     """Every item as the one argument that it is: mpire would take a dict, a tuple or an array for several."""
     return [(item,) for item in items]
+
+
+def _lazily(items: Iterable[Any]) -> Iterable[Any]:
+    """The same, drawn only as mpire wants them where there is no telling how many they are."""
+    return _each(items) if hasattr(items, "__len__") else ((item,) for item in items)
 
 
 class Mpire(Peer):

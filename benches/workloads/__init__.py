@@ -4,11 +4,12 @@ A new one is a `Workload` in the list `WORKLOADS` of a module here; what it call
 """
 
 from benches.workload import Workload
-from benches.workloads import bulk, channels, executor, idle, small, starts, sync, uneven
+from benches.workloads import bulk, channels, executor, idle, scale, small, starts, sync, uneven
 
 WORKLOADS: tuple[Workload, ...] = (
     *small.WORKLOADS,
     *uneven.WORKLOADS,
+    *scale.WORKLOADS,
     *executor.WORKLOADS,
     *bulk.WORKLOADS,
     *starts.WORKLOADS,

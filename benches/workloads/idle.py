@@ -14,13 +14,11 @@ from pathlib import Path
 from benches.calls import same
 from benches.killing import descendants
 from benches.peer import Peer
-from benches.workload import BYTES, COUNT, PER_SECOND, UNITS, WORKERS, Unit, Workload, check, check_all, fewer
+from benches.workload import BYTES, CORE, COUNT, PER_SECOND, WORKERS, Workload, check, check_all, fewer
 
 IDLERS = 8
 ITEMS = 1_000_000
 TAKEN = 200
-CORE = Unit("seconds a second", False, ((1e-3, 1e6, "µs/s"), (float("inf"), 1e3, "ms/s")))
-UNITS[CORE.name] = CORE
 
 
 def memory(pids: list[int]) -> float:
@@ -59,16 +57,22 @@ def idle(peer: Peer, method: str, quick: bool) -> dict[str, float]:
         time.sleep(0.5)  # what settles after work is not idling
         others = descendants(own)
         used = memory([own, *others]) - before
-        # This process last and then first: what looking costs is not in what it sees.
-        seconds, switches = activity([*others, own])
+        # This process last and then first: what looking costs is not in what it sees. And it sleeps before, because
+        # what a running thread has had of its core is not told up to the present moment.
+        theirs = activity(others)
+        time.sleep(0.001)
+        mine = activity([own])
         begun = time.monotonic()
-        time.sleep(1 if quick else 5)
+        time.sleep(1 if quick else 10)
         lasted = time.monotonic() - begun
-        after = activity([own, *others])
+        mine_after, theirs_after = activity([own]), activity(others)
+    seconds = mine_after[0] + theirs_after[0] - mine[0] - theirs[0]
+    switches = mine_after[1] + theirs_after[1] - mine[1] - theirs[1]
     return {
         "memory": used,
-        "wake-ups": (after[1] - switches) / lasted,
-        "core": (after[0] - seconds) / lasted,
+        # But for our own sleep.
+        "wake-ups": max(switches - 1, 0) / lasted,
+        "core": seconds / lasted,
     }
 
 

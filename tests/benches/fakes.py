@@ -1,4 +1,4 @@
-"""Peers that do what a test needs: one works, one lies, one hangs, one dies, one is not installed, one starts slowly.
+"""Peers that do what a test needs: one works, some lie, one hangs, one dies, one is not installed, one starts slowly.
 
 Each notes that it was started, and the process ids of what it leaves behind, in the file FAKES_NOTES.
 """
@@ -45,6 +45,13 @@ class Short(Honest):
         return super().map(function, items)[1:]
 
 
+class Swapper(Honest):
+    """All answers are there, from the last to the first."""
+
+    def map(self, function: Function, items: list[Any]) -> list[Any]:
+        return super().map(function, items)[::-1]
+
+
 class Hanger(Honest):
     """Never answers; and has a child in a session of its own that ignores its parent's end."""
 
@@ -74,7 +81,7 @@ class Fake(Peer):
         return {"pool": CREWS[self.name]}
 
 
-CREWS = {"honest": Honest, "liar": Liar, "short": Short, "hanger": Hanger, "crasher": Crasher}
+CREWS = {"honest": Honest, "liar": Liar, "short": Short, "swapper": Swapper, "hanger": Hanger, "crasher": Crasher}
 PEERS = [type(name.title(), (Fake,), {"name": name}) for name in CREWS]
 
 

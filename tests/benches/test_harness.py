@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from benches.results import Results
 
 Harness = Callable[..., tuple[subprocess.CompletedProcess[str], Results]]
 
 
+ROOT = Path(__file__).parents[2]
 WORKLOAD = "map, 20,000 small dicts, default chunks"
 ONLY = ("--only", "small dicts")
 
@@ -88,3 +92,19 @@ def test_manyhands_gives_the_right_answers_here(harness: Harness) -> None:
     assert done.returncode == 0, done.stdout
     assert [len(row.peers["manyhands"].values[""]) for row in results.rows] == [1, 1]
     assert all(row.times_better("manyhands", "multiprocessing", "") for row in results.rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--only", ","), "no workload has ',' in its name"),
+        (("--only", "no such thing"), "no workload has 'no such thing' in its name"),
+        (("--peers", "nobody"), "no peer is called nobody"),
+        (("--rounds", "0"), "0 is not a number from 1 on"),
+        (("--rounds", "-1"), "-1 is not a number from 1 on"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(arguments: tuple[str, str], says: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "benches", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode not in (0, -9) and says in done.stderr
+    assert done.stdout == ""
