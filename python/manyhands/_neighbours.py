@@ -26,6 +26,8 @@ def standard(name: str) -> Any:
     module = sys.modules.get(f"{_STANDARD}.{name}")
     if module is None or getattr(module, "__name__", None) != f"{_STANDARD}.{name}":
         return None
+    if getattr(module.__spec__, "_initializing", False):
+        return None  # a thread imports it at this moment; or did, when this child was forked
     return module
 
 

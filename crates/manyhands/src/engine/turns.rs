@@ -39,8 +39,10 @@ const FOLLOW: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(60);
 /// While somebody else collects, the tending thread looks this seldom.
 const LINGER_MOST: Duration = Duration::from_millis(50);
-/// The tending thread hears what was said in this time at once: a fraction of what workers have ahead.
+/// What is said in this time is heard at once: a fraction of what workers have ahead.
 const NAP: Duration = Duration::from_micros(100);
+/// When so many workers' answers are due at about the same time, those that follow the first are waited for too.
+const CROWD: f64 = 4.0;
 /// Payloads from this length on are drawn one by one, as workers have room for them.
 const LARGE: usize = 64 << 10;
 /// The tending thread leaves the collecting to a waiting thread that comes within this time.
@@ -141,6 +143,7 @@ impl Crew {
             }
         }
         let mut is_late = false;
+        let is_crowd;
         {
             let mut floor = self.floor();
             let span = match wish {
@@ -149,11 +152,17 @@ impl Crew {
                 Wish::Tend if !self.hasty.load(Ordering::Relaxed) => UNHURRIED,
                 Wish::Bulk | Wish::Tend => TOGETHER,
             };
+            let mut due = 0.0;
             for worker in &floor.workers {
                 if worker.load() > 0 || !worker.ready {
                     is_late |= worker.arm(span);
+                    due += TOGETHER.ns as f64 / worker.pace_ns().max(TOGETHER.ns) as f64;
                 }
             }
+            // They all have a next task, and more is to be handed out.
+            is_crowd = wish == Wish::Bulk
+                && due >= CROWD
+                && (!floor.waiting.is_empty() || floor.has_prompt_source());
             if is_late {
                 // A worker may need much longer for what comes after its first answer than it did so far.
                 limit = Some(limit.map_or(LATEST, |limit| limit.min(LATEST)));
@@ -175,6 +184,9 @@ impl Crew {
             }
         }
         if ready.contains(&BELL) {
+            if is_crowd {
+                thread::sleep(NAP);
+            }
             let _ = self.parent_bell.drain();
         }
         !matches!(polled, Err(error) if error.kind() == io::ErrorKind::Interrupted)
@@ -394,7 +406,12 @@ impl Crew {
         } else {
             for task in drawn.drain(..) {
                 if floor.waiting.is_empty() {
-                    if let Err(task) = floor.place(task) {
+                    let left = match need {
+                        // The next item may be long in coming, and nobody takes a turn meanwhile.
+                        Need::Sure => floor.place_single(task),
+                        Need::IfCheap => floor.place(task),
+                    };
+                    if let Err(task) = left {
                         floor.put_off(task, need);
                     }
                 } else {

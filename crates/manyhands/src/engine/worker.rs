@@ -24,6 +24,10 @@ const LEAST_PART: usize = 2048;
 /// A task that a worker has not begun for so long is somebody else's, if somebody else is idle. Waking
 /// a worker takes a thousandth of it.
 const OVERDUE: Duration = Duration::from_millis(50);
+/// Work that waits for a worker which is awake is worth waking another one from so many nanoseconds on.
+const WORTH_WAKING_NS: u64 = 50_000;
+/// And when that worker has been at one task for so long, whatever its tasks took before.
+const SLOW: Duration = Duration::from_micros(200);
 
 /// Which answers a thread that sleeps wants to be woken for at once.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +185,8 @@ pub(super) struct Worker {
     absent: bool,
     /// The task that it was seen not to have begun, by serial, and since when.
     lying: Option<(u64, Instant)>,
+    /// The task that it was seen to run while others waited, by serial, and since when.
+    running: Option<(u64, Instant)>,
     pub(super) stopped: bool,
     unpublished: bool,
     result_bytes: usize,
@@ -235,6 +241,7 @@ impl Worker {
             opens_ours: false,
             absent: false,
             lying: None,
+            running: None,
             stopped: false,
             unpublished: false,
             result_bytes,
@@ -310,13 +317,13 @@ impl Worker {
             .is_some_and(|(serial, since)| Some(serial) == first && since.elapsed() >= OVERDUE)
     }
 
-    /// Looks whether it gets to its tasks. If its first was not begun, says when to look again.
-    /// Asked before the caller sleeps, so that no task costs a look at the clock.
+    /// Looks whether it gets to its tasks. If its first was not begun, or keeps it from the next, says when to look
+    /// again. Asked before the caller sleeps, so that no task costs a look at the clock.
     pub(super) fn look_after(&mut self) -> Option<Instant> {
         let first = self.handed.front()?;
         if self.tasks.was_taken(first.ticket) {
             self.lying = None;
-            return None;
+            return self.look_at_running();
         }
         let now = Instant::now();
         let since = match self.lying {
@@ -327,6 +334,46 @@ impl Worker {
         let due = since + OVERDUE;
         // What is overdue already could not be moved a moment ago.
         Some(if due > now { due } else { now + OVERDUE })
+    }
+
+    fn look_at_running(&mut self) -> Option<Instant> {
+        if !self.has_spare() {
+            return None;
+        }
+        let serial = self.handed.front()?.serial;
+        let now = Instant::now();
+        let since = match self.running {
+            Some((running, since)) if running == serial => since,
+            _ => now,
+        };
+        self.running = Some((serial, since));
+        let due = since + SLOW;
+        Some(if due > now { due } else { now + OVERDUE })
+    }
+
+    /// Whether tasks that somebody else could do have to wait here, for longer than it takes to wake somebody.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        let first = self.handed.front().map(|handed| handed.serial);
+        let is_slow =
+            |(serial, since): (u64, Instant)| Some(serial) == first && since.elapsed() >= SLOW;
+        self.has_spare()
+            && (self.ahead_ns() >= WORTH_WAKING_NS
+                || self.pace_ns == 0
+                || self.leaves_lying()
+                || self.running.is_some_and(is_slow))
+    }
+
+    /// How long it will probably take for what it has.
+    pub(super) fn ahead_ns(&self) -> u64 {
+        (self.load() as u64).saturating_mul(self.pace_ns)
+    }
+
+    /// Whether one more task is begun sooner here than by a worker that has to be woken.
+    pub(super) fn is_quick(&self) -> bool {
+        self.pace_ns > 0
+            && self.ahead_ns() < WORTH_WAKING_NS
+            && self.is_attentive()
+            && (self.unpublished || !self.tasks.is_asleep())
     }
 
     /// Remembers that a task had to be taken from it, until it moves again.
