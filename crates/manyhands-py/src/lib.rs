@@ -20,6 +20,7 @@ mod process;
 mod queue;
 mod seat;
 mod segment;
+mod shorthand;
 mod stray;
 mod sync;
 mod window;
