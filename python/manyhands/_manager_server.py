@@ -12,6 +12,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from traceback import format_exc
 from typing import Any
 
@@ -200,9 +201,10 @@ class Server:
         util.debug("starting server thread to service %r", threading.current_thread().name)
         message: Any
         request = None
+        next_request = self._requests(conn)
         while True:
             try:
-                next_one = self._next_request(conn)
+                next_one = next_request()
                 if next_one is None:
                     util.debug("got EOF -- exiting thread serving %r", threading.current_thread().name)
                     sys.exit(0)
@@ -229,17 +231,22 @@ class Server:
             # Objects must not live on until the next request comes.
             next_one = request = message = None
 
-    def _next_request(self, conn: Any) -> tuple[Any, ...] | None:
-        """Return the next request that is out of the ordinary, in a tuple; the engine serves the others.
+    def _requests(self, conn: Any) -> Callable[[], tuple[Any, ...] | None]:
+        """Return a function for the next request that is out of the ordinary, in a tuple; the engine serves the others.
 
-        A pair: a request whose answer nobody heard, and that answer.  None: there are no more.
+        It returns a pair for a request whose answer nobody heard, and that answer; None when there are no more.
         """
         if type(conn) is connection.Connection:
-            return _engine.serve_calls(conn, self.id_to_obj, self.stop_event.is_set)
-        try:
-            return None if self.stop_event.is_set() else (receive(conn),)
-        except EOFError:
-            return None
+            requests: Any = _engine.Requests(conn, self.id_to_obj, self.stop_event.is_set)
+            return requests.next  # type: ignore[no-any-return]
+
+        def receive_one() -> tuple[Any, ...] | None:
+            try:
+                return None if self.stop_event.is_set() else (receive(conn),)
+            except EOFError:
+                return None
+
+        return receive_one
 
     def _take_back(self, request: Any, message: Any) -> None:
         """Undo a call that was interrupted while it waited: what it took would be nobody's."""

@@ -139,8 +139,12 @@ class _ConnectionBase:
     def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:
         raise NotImplementedError
 
-    def _recv_pickle(self) -> Any:
-        return self._recv_bytes()
+    def _recv_object(self) -> Any:
+        message = self._recv_bytes()
+        if message is None:
+            self._bad_message_length()
+        assert message is not None
+        return _ForkingPickler.loads(message)
 
     def _poll(self, timeout: float | None) -> bool:
         raise NotImplementedError
@@ -269,11 +273,7 @@ class _ConnectionBase:
         """
         self._check_closed()
         self._check_readable()
-        message = self._recv_pickle()
-        if message is None:
-            self._bad_message_length()
-        assert message is not None
-        return _ForkingPickler.loads(message)
+        return self._recv_object()
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether a message, or the end of the stream, can be received within `timeout` seconds.
@@ -343,8 +343,10 @@ class Connection(_ConnectionBase):
     ) -> bytes | None:
         return _recv(self._handle, maxsize)
 
-    def _recv_pickle(self) -> Any:
-        return _engine.recv_pickle(self._handle)  # type: ignore[arg-type]  # checked by the caller
+    def _recv_object(self) -> Any:
+        if _ForkingPickler is reduction.ForkingPickler:
+            return _engine.recv_object(self, self._handle)  # type: ignore[arg-type]  # checked by the caller
+        return super()._recv_object()
 
     def _poll(self, timeout: float | None) -> bool:
         return _engine.poll_message(self._handle, timeout)  # type: ignore[arg-type]  # checked by the caller
@@ -581,7 +583,7 @@ class _Hurried(Connection):
         return _engine.recv_within(self._handle, maxsize, self._left())  # type: ignore[arg-type]
 
     _send_pickle = _ConnectionBase._send_pickle
-    _recv_pickle = _ConnectionBase._recv_pickle
+    _recv_object = _ConnectionBase._recv_object
 
 
 @contextmanager

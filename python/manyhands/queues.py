@@ -21,8 +21,8 @@ from queue import Empty as Empty
 from queue import Full as Full
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from . import _engine, context
-from .connection import Connection, Pipe
+from . import _engine, context, reduction
+from .connection import Connection, Pipe, reduce_connection
 from .synchronize import SEM_VALUE_MAX, BoundedSemaphore, Lock, Semaphore
 from .util import Finalize, debug, info, is_exiting, register_after_fork
 
@@ -48,8 +48,8 @@ _sentinel: Any = object()  # in a buffer: the feeder ends here
 
 # What a queue that was shut down has told its other users.
 _OPEN, _DRAINING, _SHUT = range(3)
-# A message without bytes, which no pickle is: whoever gets it learns that the queue was shut down.
-_LAST = b""
+# A message that no pickle is: whoever gets it learns that the queue was shut down.
+_LAST = b"\0"
 _last_entry = _engine.Pickled(_LAST)  # the same, in a buffer
 # How many items a feeder looks at together.
 _BATCH = 256
@@ -82,6 +82,35 @@ def _once(act: Callable[[], None]) -> Callable[[], None]:
     return once
 
 
+class _Reader(Connection):
+    """The end of a queue's pipe that is read from.
+
+    Whoever gets an item may read with it how long the next one is, and notes that in the readers' lock; so whoever
+    receives from the pipe himself has to look there first.
+    """
+
+    _lock: Any = None
+
+    def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:  # type: ignore[override]
+        return _engine.recv_message(self._handle, maxsize, self._lock._semlock)  # type: ignore[arg-type]
+
+    def _recv_object(self) -> Any:
+        if context.reduction.ForkingPickler is _ForkingPickler:
+            return _engine.recv_object(self, self._handle, self._lock._semlock)  # type: ignore[arg-type]
+        return super()._recv_object()
+
+
+reduction.register(_Reader, reduce_connection)
+
+
+def _shared(reader: Any, rlock: Any) -> Any:
+    """Return the end of a queue's pipe whose readers share `rlock`; unpickled, it was a plain connection."""
+    if type(reader) is Connection and type(rlock) is Lock:
+        reader.__class__ = _Reader
+        reader._lock = rlock  # type: ignore[attr-defined]
+    return reader
+
+
 class Queue(Generic[_T]):
     """A queue that any number of processes and threads put into and get from.
 
@@ -104,6 +133,7 @@ class Queue(Generic[_T]):
         self._maxsize = maxsize
         self._reader, self._writer = Pipe(duplex=False)
         self._rlock = ctx.Lock()
+        _shared(self._reader, self._rlock)
         self._opid = os.getpid()
         self._wlock = ctx.Lock()
         self._sem = ctx.BoundedSemaphore(maxsize)
@@ -126,6 +156,7 @@ class Queue(Generic[_T]):
         ) = state  # fmt: skip
         if rest:
             (self._phase,) = rest
+        _shared(self._reader, self._rlock)
         self._reset()
 
     def _after_fork(self) -> None:
@@ -156,7 +187,8 @@ class Queue(Generic[_T]):
         """Return the engine's half of this queue, or False."""
         if self._ends is None:
             ours = (
-                type(self._reader) is type(self._writer) is Connection
+                type(_shared(self._reader, self._rlock)) is _Reader
+                and type(self._writer) is Connection
                 and type(self._rlock) is type(self._wlock) is Lock
                 and type(self._sem) is BoundedSemaphore
                 and type(self._phase) is Semaphore
@@ -312,12 +344,12 @@ class Queue(Generic[_T]):
     def _get_slowly(self, block: bool, timeout: float | None) -> _T:
         """get() with what a subclass has put in the place of the connections or locks."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        data = _LAST
-        while not len(data):
+        data: Any = _LAST
+        while data == _LAST:
             if self._is_shut() and not self.qsize():
                 raise ShutDown
             data = self._receive(block, deadline)
-            if not len(data):
+            if data == _LAST:
                 self._send_last()
         # Others may get while this item is unpickled.
         item: _T = _ForkingPickler.loads(data)
@@ -339,7 +371,7 @@ class Queue(Generic[_T]):
                 data = self._recv_bytes()
             finally:
                 self._rlock.release()
-        if len(data):
+        if data != _LAST:
             self._sem.release()
         return data
 
@@ -678,6 +710,7 @@ class SimpleQueue(Generic[_T]):
     def __init__(self, *, ctx: BaseContext) -> None:
         self._reader, self._writer = Pipe(duplex=False)
         self._rlock = ctx.Lock()
+        _shared(self._reader, self._rlock)
         self._wlock = ctx.Lock()
         self._poll = self._reader.poll
 
@@ -696,6 +729,7 @@ class SimpleQueue(Generic[_T]):
 
     def __setstate__(self, state: Any) -> None:
         self._reader, self._writer, self._rlock, self._wlock = state
+        _shared(self._reader, self._rlock)
         self._poll = self._reader.poll
 
     def get(self) -> _T:
@@ -703,8 +737,11 @@ class SimpleQueue(Generic[_T]):
 
         Raises EOFError when no process is left that could put one, OSError when closed.
         """
-        if type(self._reader) is Connection and type(self._rlock) is type(self._wlock) is Lock:
-            taken: _T = _engine.take_object(self._reader, self._rlock._semlock, self._wlock._semlock)
+        reader = self._reader
+        if type(reader) is not _Reader:
+            reader = _shared(reader, self._rlock)
+        if type(reader) is _Reader and type(self._rlock) is type(self._wlock) is Lock:
+            taken: _T = _engine.take_object(reader, self._rlock._semlock, self._wlock._semlock)
             return taken
         with self._rlock:
             data = self._reader.recv_bytes()

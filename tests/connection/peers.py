@@ -10,6 +10,18 @@ from typing import Any
 from manyhands import connection
 
 
+class Number(int):
+    """Looks like a number, and is not one."""
+
+
+class Text(str):
+    """Looks like a string, and is not one."""
+
+
+class Pair(tuple):  # type: ignore[type-arg]
+    """Looks like a tuple, and is not one."""
+
+
 def echo(end: Any) -> None:
     """Sends back what comes, until None."""
     while (message := end.recv()) is not None:

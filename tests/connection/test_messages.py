@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import gc
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -50,6 +51,61 @@ def test_objects_are_pickled() -> None:
         value = {"list": [1, 2.5, None], "bytes": b"\0" * 100, "set": {1, 2}}
         a.send(value)
         assert b.recv() == value
+
+
+PLAIN = [
+    None, True, False, 0, 1, 255, 256, 65535, 65536, -1, -(2**31), 2**31, 2**63 - 1, -(2**63), 2**63, 10**30,
+    0.0, -0.0, 1e300, float("inf"), "", "a", "ä\u20ac\U0001f600", "\ud800", "x" * 255, "x" * 256, "\x00" * 5000,
+    b"", b"a" * 255, b"a" * 256, b"a" * 5000, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), ((), ((),), (((("deep",),),),)),
+    tuple(range(100)), ("id", "__setitem__", ("key", 1), {}), ({}, {}), [], [1], {"a": 1}, ("x" * 4000, "y" * 4000, "z"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=lambda value: repr(value)[:30])
+def test_plain_values_are_what_they_were_for_any_python(value: Any) -> None:
+    one, other = Pipe()
+    one.send(value)
+    pickled = other.recv_bytes()
+    assert repr(pickle.loads(pickled)) == repr(value)
+    assert type(pickle.loads(pickled)) is type(value)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        one.send_bytes(pickle.dumps(value, protocol))
+        found = other.recv()
+        assert repr(found) == repr(value)
+        assert type(found) is type(value)
+
+
+def test_what_only_looks_plain_is_pickled() -> None:
+    one, other = Pipe()
+    for value in (peers.Number(3), (peers.Number(3),), peers.Text("text"), peers.Pair((1, 2))):
+        one.send(value)
+        found = other.recv()
+        assert found == value
+        assert type(found) is type(value)
+    same: dict[str, int] = {}
+    one.send((same, same))
+    first, second = other.recv()
+    assert first is second
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"", b"\x80", b"\x80\x04", b"\x80\x04.", b"\x80\x04K", b"\x80\x04K\x01", b"\x80\x63K\x01.", b"\x80\x04X\xff\xff\xff\xffa.",
+        b"\x80\x04\x8c\x05abc.", b"\x80\x04\x95\xff\0\0\0\0\0\0\0K\x01.", b"\x80\x04\x86.", b"\x80\x04K\x01\x86.",
+        b"\x80\x04t.", b"\x80\x04K\x01(\x85.", b"\x80\x04\x94.", b"\x80\x04\x8c\x01\xff.", b"\x80\x04h\x07.", b"\0",
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_pickle_is_told_as_pickle_tells_it(pickled: bytes) -> None:
+    with pytest.raises(Exception) as expected:  # noqa: PT011
+        pickle.loads(pickled)
+    one, other = Pipe()
+    one.send_bytes(pickled)
+    with pytest.raises(expected.type) as found:
+        other.recv()
+    assert str(found.value) == str(expected.value)
+    one.send("the next")
+    assert other.recv() == "the next"
 
 
 def test_an_object_that_cannot_be_pickled_sends_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import queue
 import signal
 import socket
@@ -365,6 +366,40 @@ def test_an_answer_that_makes_no_sense_is_an_error(answer: Any) -> None:
 
     with pytest.raises((managers.RemoteError, ValueError, TypeError)):
         managers.dispatch(Server(), None, "dummy")
+
+
+@pytest.mark.parametrize("size", [1, 200, 3000, 50_000])
+def test_requests_that_arrive_together_are_all_answered_in_order(forked: Any, size: int) -> None:
+    items = forked.list()
+    ident = items._token.id
+    requests: list[Any] = [(ident, "append", ((number, "x" * size),), {}) for number in range(50)]
+    requests[20] = (ident, "no_such", (), {})  # the engine leaves that one to the server's Python
+    requests.append((ident, "__len__", (), {}))
+    written = b"".join(struct.pack("!i", len(one)) + one for one in map(pickle.dumps, requests))
+    with Client(forked.address, authkey=forked._authkey) as conn:
+        managers.dispatch(conn, None, "accept_connection", ("test",))
+        writer = threading.Thread(target=write_all, args=(conn.fileno(), written))
+        writer.start()
+        answers = [conn.recv() for _ in requests]
+        writer.join()
+    assert [kind for kind, _ in answers] == ["#RETURN"] * 20 + ["#TRACEBACK"] + ["#RETURN"] * 30
+    assert answers[-1][1] == 49
+    assert [number for number, *_ in items[:]] == [number for number in range(50) if number != 20]
+
+
+def write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def test_a_server_that_says_more_than_it_was_asked_is_not_asked_again() -> None:
+    ours, theirs = socket.socketpair()
+    answer = pickle.dumps(("#RETURN", 1))
+    with theirs, Connection(ours.detach()) as conn:
+        theirs.sendall((struct.pack("!i", len(answer)) + answer) * 2)
+        with pytest.raises(OSError, match="more than it was asked"):
+            managers.dispatch(conn, None, "dummy")
+        assert conn.closed
 
 
 def test_a_server_that_dies_inside_an_answer_is_an_error() -> None:

@@ -45,6 +45,20 @@ def wait_for_items(q: Any, ready: Any) -> None:
         q.get()
 
 
+def get_some_and_stay(q: Any, count: int, told: Any) -> None:
+    get_some(q, count, told)
+    threading.Event().wait()
+
+
+def get_by_threads(q: Any, threads: int, told: Any) -> None:
+    """Each thread gets until None, and tells the list of what it got."""
+    getters = [threading.Thread(target=lambda: told.put(list(iter(q.get, None)))) for _ in range(threads)]
+    for getter in getters:
+        getter.start()
+    for getter in getters:
+        getter.join()
+
+
 def work(q: Any) -> None:
     while True:
         q.get()

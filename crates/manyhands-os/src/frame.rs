@@ -8,6 +8,9 @@
 
 use std::io::{self, IoSlice};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
 use crate::fd::BorrowedFd;
 use crate::pipe;
 
@@ -129,13 +132,34 @@ impl Receiving {
         }
     }
 
-    /// Its first bytes, at most four, were read by the caller.
+    /// The first bytes of its length, at most twelve, were read by the caller: no more than four unless those are -1.
     pub fn begun(first: &[u8]) -> Self {
         let mut message = Self::new(None);
-        let first = &first[..first.len().min(4)];
+        let first = &first[..first.len().min(12)];
         message.header[..first.len()].copy_from_slice(first);
         message.header_have = first.len();
         message
+    }
+
+    /// Refuses it if it is longer than that.
+    pub fn within(mut self, limit: Option<u64>) -> Self {
+        self.limit = Self::new(limit).limit;
+        self
+    }
+
+    /// Reads of its length what is there; false if that is nothing. True also for what only `advance` can find out.
+    pub fn begin_now(&mut self, fd: BorrowedFd<'_>) -> bool {
+        let Some(room @ [_, ..]) = self.header.get_mut(self.header_have..4) else {
+            return true;
+        };
+        match pipe::read_if_there(fd, room) {
+            Ok(None) => false,
+            Ok(Some(n)) if n > 0 => {
+                self.header_have += n;
+                true
+            }
+            _ => true,
+        }
     }
 
     /// Lets it arrive in memory that the caller has, where its first `have` bytes are already.
@@ -240,11 +264,113 @@ impl Receiving {
     }
 }
 
+/// A message up to this length, with its header, is read together with what follows it; no read takes more.
+const ROOM: usize = 4096;
+
+/// Messages on their way in, read together with what follows them: one read for a short message. For who is the only
+/// one to read, and keeps this as long as the stream.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    /// Where in `bytes` the next message begins.
+    at: usize,
+    /// One that is longer than what is read ahead: nothing follows it in `bytes`.
+    long: Option<Receiving>,
+}
+
+impl Inbox {
+    /// Nothing has arrived.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing has arrived of the next message.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.bytes.len() && self.long.is_none()
+    }
+
+    /// Reads the next message, if `wait` is false only what is there: `WouldBlock` when that is nothing, or this kernel
+    /// cannot say. After that and after `Interrupted` call it again, as `Receiving::advance`.
+    pub fn advance(&mut self, fd: BorrowedFd<'_>, wait: bool) -> Result<Vec<u8>, Failure> {
+        if self.long.is_none() {
+            if let Some(message) = self.whole()? {
+                return Ok(message);
+            }
+            if self.long.is_none() {
+                self.fill(fd, wait)?;
+                if let Some(message) = self.whole()? {
+                    return Ok(message);
+                }
+                return Err(Failure::System(io::ErrorKind::Interrupted.into()));
+            }
+        }
+        let mut message = self.long.take().unwrap_or_else(|| Receiving::new(None));
+        match message.advance(fd) {
+            Ok(()) => Ok(message.into_bytes()),
+            Err(failure) => {
+                self.long = Some(message);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The next message if all of it is in `bytes`. One that is too long for that is `long` from then on.
+    fn whole(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let have = &self.bytes[self.at..];
+        let Some((header, payload)) = have.split_first_chunk() else {
+            return Ok(None);
+        };
+        let len = i32::from_be_bytes(*header);
+        if let Ok(len) = usize::try_from(len)
+            && len <= ROOM - header.len()
+        {
+            let message = payload.get(..len).map(<[u8]>::to_vec);
+            if message.is_some() {
+                self.at += header.len() + len;
+            }
+            return Ok(message);
+        }
+        let (header, payload) = have.split_at(have.len().min(if len == -1 { 12 } else { 4 }));
+        let mut long = Receiving::begun(header).into_room(payload.to_vec(), payload.len());
+        long.check()?;
+        self.long = Some(long);
+        self.bytes.clear();
+        self.at = 0;
+        Ok(None)
+    }
+
+    /// Reads once, behind what is there of a short message.
+    fn fill(&mut self, fd: BorrowedFd<'_>, wait: bool) -> Result<(), Failure> {
+        self.bytes.drain(..self.at);
+        self.at = 0;
+        let have = self.bytes.len();
+        self.bytes.reserve_exact(ROOM - have);
+        let spare = self.bytes.spare_capacity_mut();
+        let n = if wait {
+            rustix::io::read(fd, spare)?.0.len()
+        } else {
+            match rustix::net::recv(fd, spare, RecvFlags::DONTWAIT) {
+                Err(Errno::NOTSOCK) => return Err(Errno::WOULDBLOCK.into()),
+                answer => answer?.1,
+            }
+        };
+        // SAFETY: `n` bytes of the spare capacity were filled, the first ones.
+        unsafe { self.bytes.set_len(have + n) };
+        match (n, have) {
+            // Where the standard library sees an end, and no message that is cut off.
+            (0, 0 | 4) => Err(Failure::End),
+            (0, _) => Err(Failure::Cut),
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fd::{AsFd, OwnedFd, pipe};
     use crate::socket;
+    use rustix::net::SendFlags;
 
     fn received(fd: &OwnedFd, limit: Option<u64>) -> Result<Vec<u8>, Failure> {
         let mut message = Receiving::new(limit);
@@ -343,16 +469,104 @@ mod tests {
         assert!(message.payload.capacity() <= FIRST);
     }
 
+    /// All messages that an inbox finds in `bytes`, written in steps of `step`, and how the stream ended.
+    fn found(bytes: &[u8], step: usize, wait: bool) -> (Vec<Vec<u8>>, Failure) {
+        let (ours, theirs) = socket::pair().unwrap();
+        let (mut inbox, mut messages) = (Inbox::new(), Vec::new());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for step in bytes.chunks(step) {
+                    // Who has read a length that makes no sense reads no further.
+                    if rustix::net::send(&theirs, step, SendFlags::NOSIGNAL).is_err() {
+                        break;
+                    }
+                }
+            });
+            let end = loop {
+                match inbox.advance(ours.as_fd(), wait) {
+                    Ok(message) => messages.push(message),
+                    Err(Failure::System(e)) if wait => {
+                        assert_eq!(e.kind(), io::ErrorKind::Interrupted);
+                    }
+                    Err(Failure::System(_)) => {}
+                    Err(end) => break end,
+                }
+            };
+            drop(ours);
+            (messages, end)
+        })
+    }
+
+    #[test]
+    fn messages_that_arrive_together_are_all_found() {
+        let sizes = [0, 3, 1, 4092, 0, 4093, 5, 9000, 2];
+        let messages: Vec<Vec<u8>> = sizes.iter().map(|n| vec![*n as u8; *n]).collect();
+        let mut bytes = Vec::new();
+        for message in &messages {
+            bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(message);
+        }
+        for (step, wait) in [
+            (bytes.len(), true),
+            (bytes.len(), false),
+            (1000, false),
+            (7, false),
+            (1, false),
+        ] {
+            let (found, end) = found(&bytes, step, wait);
+            assert_eq!(found, messages, "in steps of {step}");
+            assert!(matches!(end, Failure::End));
+        }
+    }
+
+    #[test]
+    fn an_inbox_believes_no_length() {
+        for (bytes, message, length) in [
+            (
+                &b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02hi"[..],
+                Some(&b"hi"[..]),
+                None,
+            ),
+            (b"\0\0\0\x02hi\xff\xff\xff\xfe", Some(b"hi"), Some(-2)),
+            (b"\x80\0\0\0hi", None, Some(i128::from(i32::MIN))),
+            (&[0xff; 12], None, Some(i128::from(u64::MAX))),
+        ] {
+            for step in [1, 4, 100] {
+                let (found, end) = found(bytes, step, step > 1);
+                assert_eq!(found.first().map(Vec::as_slice), message, "{bytes:?}");
+                match (end, length) {
+                    (Failure::End, None) => {}
+                    (Failure::Length(n), Some(length)) => assert_eq!(n, length),
+                    (end, _) => panic!("{bytes:?} gave {end:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_inbox_tells_where_the_stream_ends() {
+        for (bytes, inside) in ENDS {
+            match found(bytes, 100, false).1 {
+                Failure::Cut => assert!(inside, "{bytes:?}"),
+                Failure::End => assert!(!inside, "{bytes:?}"),
+                other => panic!("{bytes:?} gave {other:?}"),
+            }
+        }
+    }
+
+    /// Beginnings of messages, and whether that is inside one.
+    const ENDS: [(&[u8], bool); 6] = [
+        (b"", false),
+        (b"\0\0", true),
+        (b"\0\0\0\x05", false),
+        (b"\0\0\0\x05hi", true),
+        (b"\xff\xff\xff\xff", false),
+        (b"\xff\xff\xff\xff\0", true),
+    ];
+
     #[test]
     fn where_the_stream_ends_is_told() {
-        for (bytes, inside) in [
-            (&b""[..], false),
-            (b"\0\0", true),
-            (b"\0\0\0\x05", false),
-            (b"\0\0\0\x05hi", true),
-            (b"\xff\xff\xff\xff", false),
-            (b"\xff\xff\xff\xff\0", true),
-        ] {
+        for (bytes, inside) in ENDS {
             match received(&arrives(bytes), None) {
                 Err(Failure::Cut) => assert!(inside, "{bytes:?}"),
                 Err(Failure::End) => assert!(!inside, "{bytes:?}"),

@@ -28,17 +28,12 @@ fn is_refusal(error: Errno) -> bool {
     [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::PERM].contains(&error)
 }
 
-/// Reads what is there, at most `room`; 0 is the end. `WouldBlock` when there is nothing.
+/// Reads what is there, into one of `room` after the other; 0 is the end. `WouldBlock` when there is nothing.
 ///
 /// Without `RWF_NOWAIT` it looks first; who else reads has to be kept away meanwhile.
-pub fn read_now(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+pub fn read_now(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     if NOWAIT.load(Relaxed) {
-        match rustix::io::preadv2(
-            fd,
-            &mut [IoSliceMut::new(room)],
-            HERE,
-            ReadWriteFlags::NOWAIT,
-        ) {
+        match rustix::io::preadv2(fd, room, HERE, ReadWriteFlags::NOWAIT) {
             Err(e) if is_refusal(e) => NOWAIT.store(false, Relaxed),
             Err(Errno::INTR) => return Err(io::ErrorKind::WouldBlock.into()),
             answer => return Ok(answer?),
@@ -47,7 +42,17 @@ pub fn read_now(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     if !poll::is_readable(fd)? {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    Ok(rustix::io::read(fd, room)?)
+    Ok(rustix::io::readv(fd, room)?)
+}
+
+/// Reads what is there, of a pipe or a socket, at most `room`; 0 is the end, `None` that there is nothing. An error also
+/// where this kernel cannot say so of this descriptor: then only a read that may wait can.
+pub fn read_if_there(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<Option<usize>> {
+    let room = &mut [IoSliceMut::new(room)];
+    match rustix::io::preadv2(fd, room, HERE, ReadWriteFlags::NOWAIT) {
+        Err(Errno::AGAIN) => Ok(None),
+        answer => Ok(Some(answer?)),
+    }
 }
 
 /// Writes `pieces`, in all at most [`ATOMIC`] bytes, as one. `WouldBlock` when there is no room.
@@ -125,13 +130,39 @@ mod tests {
         both_ways(|| {
             let (read, write) = pipe().unwrap();
             let mut room = [0; 8];
-            assert!(is_late(&read_now(read.as_fd(), &mut room)));
+            assert!(is_late(&read_now(
+                read.as_fd(),
+                &mut [IoSliceMut::new(&mut room)]
+            )));
             write_now(write.as_fd(), &[IoSlice::new(b"ab"), IoSlice::new(b"c")]).unwrap();
-            assert_eq!(read_now(read.as_fd(), &mut room).unwrap(), 3);
+            assert_eq!(
+                read_now(read.as_fd(), &mut [IoSliceMut::new(&mut room)]).unwrap(),
+                3
+            );
             assert_eq!(&room[..3], b"abc");
             drop(write);
-            assert_eq!(read_now(read.as_fd(), &mut room).unwrap(), 0);
+            assert_eq!(
+                read_now(read.as_fd(), &mut [IoSliceMut::new(&mut room)]).unwrap(),
+                0
+            );
         });
+    }
+
+    #[test]
+    fn what_is_there_is_read_of_pipes_and_sockets() {
+        for (ours, theirs) in [pipe().unwrap(), crate::socket::pair().unwrap()] {
+            let mut room = [0; 4];
+            match read_if_there(ours.as_fd(), &mut room) {
+                Ok(nothing) => assert_eq!(nothing, None),
+                Err(_) => continue, // a kernel that cannot say
+            }
+            assert_eq!(rustix::io::write(&theirs, b"abcdef"), Ok(6));
+            assert_eq!(read_if_there(ours.as_fd(), &mut room).unwrap(), Some(4));
+            assert_eq!(&room, b"abcd");
+            drop(theirs);
+            assert_eq!(read_if_there(ours.as_fd(), &mut room).unwrap(), Some(2));
+            assert_eq!(read_if_there(ours.as_fd(), &mut room).unwrap(), Some(0));
+        }
     }
 
     #[test]
@@ -147,7 +178,7 @@ mod tests {
             assert!(!wait_for_room(write.as_fd(), Some(Duration::ZERO)).unwrap());
             let mut room = vec![0; 1 << 20];
             let mut got = 0;
-            while let Ok(n) = read_now(read.as_fd(), &mut room) {
+            while let Ok(n) = read_now(read.as_fd(), &mut [IoSliceMut::new(&mut room)]) {
                 got += n;
             }
             assert_eq!(got, written);
@@ -170,7 +201,7 @@ mod tests {
                     answer => {
                         assert!(sent == message.len() || is_late(&answer));
                         let mut room = vec![0; 10_000];
-                        let n = read_now(read.as_fd(), &mut room).unwrap();
+                        let n = read_now(read.as_fd(), &mut [IoSliceMut::new(&mut room)]).unwrap();
                         got.extend_from_slice(&room[..n]);
                     }
                 }

@@ -16,9 +16,16 @@ use pyo3::exceptions::{PyBlockingIOError, PyEOFError, PyMemoryError, PyOSError, 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::awake::Awake;
 use crate::codec::Held;
 use crate::fds::{borrowed, duration, os_error, wait_with_signals};
 use crate::message;
+use crate::once::name;
+use crate::queue::Ahead;
+use crate::sync::SemLock;
+
+/// How long it is worth waiting awake for a message.
+static AWAKE: Awake = Awake::new();
 
 pub(crate) fn one(fd: &[RawFd; 1]) -> PyResult<BorrowedFd<'_>> {
     Ok(borrowed(fd)?[0])
@@ -156,35 +163,65 @@ fn send_object(py: Python<'_>, fd: RawFd, object: &Bound<'_, PyAny>) -> PyResult
 /// Receives one message, bytes. Raises EOFError when the other end is closed, OSError for a message that is
 /// cut off. None is the answer to a message that is announced as longer than `limit`, or as less than nothing:
 /// it is not read, and the stream is of no more use.
+///
+/// lock -- the one whose holders may have read the message's length already, if there is one
 #[pyfunction]
-#[pyo3(signature = (fd, limit=None))]
+#[pyo3(signature = (fd, limit=None, lock=None))]
 fn recv_message<'py>(
     py: Python<'py>,
     fd: RawFd,
     limit: Option<u64>,
+    lock: Option<&Bound<'py, SemLock>>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let fd = [fd];
     let fd = one(&fd)?;
-    let mut message = Receiving::new(limit);
+    let mut message = begun(limit, lock);
     Ok(received(py, fd, &mut message)?.then(|| PyBytes::new(py, message.bytes())))
 }
 
-/// Receives one message to be unpickled: bytes, or a buffer if it is long, which spares a copy. Answers and raises
-/// what `recv_message` does.
+/// Receives an object. Raises what `recv_message` does, and what unpickling raises; for a message of no possible length
+/// what `connection._bad_message_length` does.
 #[pyfunction]
-fn recv_pickle(py: Python<'_>, fd: RawFd) -> PyResult<Option<Bound<'_, PyAny>>> {
+#[pyo3(signature = (connection, fd, lock=None))]
+fn recv_object<'py>(
+    py: Python<'py>,
+    connection: &Bound<'py, PyAny>,
+    fd: RawFd,
+    lock: Option<&Bound<'py, SemLock>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let fd = [fd];
     let fd = one(&fd)?;
-    let mut message = Receiving::new(None);
+    let mut message = begun(None, lock);
     if !received(py, fd, &mut message)? {
-        return Ok(None);
+        return connection.call_method0(name!(py, "_bad_message_length"));
     }
-    message::as_object(py, message.into_bytes()).map(Some)
+    message::loads(py, message.into_bytes())
+}
+
+fn begun(limit: Option<u64>, lock: Option<&Bound<'_, SemLock>>) -> Receiving {
+    match lock {
+        None => Receiving::new(limit),
+        Some(lock) => Receiving::begun(Ahead::taken(lock.get()).bytes()).within(limit),
+    }
 }
 
 /// Whether the message is there; if not, its length is out of bounds.
 fn received(py: Python<'_>, fd: BorrowedFd<'_>, message: &mut Receiving) -> PyResult<bool> {
-    through_signals(py, || whole(message, fd))
+    let mut fresh = true;
+    through_signals(py, || {
+        if std::mem::take(&mut fresh) {
+            let mut looked = false;
+            let found = AWAKE.wait(|| {
+                looked = true;
+                message.begin_now(fd)
+            });
+            // A signal that came meanwhile would not end the wait that begins now.
+            if looked && !found {
+                return Err(Failure::System(io::ErrorKind::Interrupted.into()));
+            }
+        }
+        whole(message, fd)
+    })
 }
 
 fn whole(message: &mut Receiving, fd: BorrowedFd<'_>) -> Result<bool, Failure> {
@@ -209,6 +246,6 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(recv_within, m)?)?;
     m.add_function(wrap_pyfunction!(send_object, m)?)?;
     m.add_function(wrap_pyfunction!(recv_message, m)?)?;
-    m.add_function(wrap_pyfunction!(recv_pickle, m)?)?;
+    m.add_function(wrap_pyfunction!(recv_object, m)?)?;
     m.add_function(wrap_pyfunction!(poll_message, m)?)
 }

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod answer;
+mod awake;
 mod buffer;
 mod codec;
 mod connection;
@@ -20,6 +21,7 @@ mod process;
 mod queue;
 mod seat;
 mod segment;
+mod shorthand;
 mod stray;
 mod sync;
 mod window;
@@ -31,6 +33,7 @@ fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     // For tests: whether PyO3 was built as .cargo/config.toml says.
     m.add("_has_no_reference_pool", cfg!(pyo3_disable_reference_pool))?;
+    awake::register();
     fds::register(m)?;
     process::register(m)?;
     queue::register(m)?;

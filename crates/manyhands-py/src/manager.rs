@@ -4,15 +4,19 @@
 //! translates the name; all that is not an ordinary call of an exposed method is left to the server's Python.
 //! Not here: who may call what (`_manager_server`), connections being made.
 
-use std::os::fd::RawFd;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
+use manyhands_os::frame::{Failure, Inbox, Sending};
 use manyhands_os::poll;
 use memchr::memmem;
 use pyo3::exceptions::{PyEOFError, PyException, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet, PyString, PyTuple};
 
-use crate::connection::one;
+use crate::awake::Awake;
+use crate::connection::{one, through_signals};
 use crate::fds::os_error;
 use crate::message;
 use crate::once::name;
@@ -46,6 +50,53 @@ fn loads(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Bound<'_, PyAny>> {
     translator(py, name!(py, "_read"))?.call1((data,))
 }
 
+/// How long it is worth waiting awake for an answer, and for the next request.
+static FOR_ANSWERS: Awake = Awake::new();
+static FOR_REQUESTS: Awake = Awake::new();
+
+/// Sends `out` as a message, if there is something, and receives the next one. One write and one read where messages
+/// are short, and none of them sleeps where `awake` finds that it is not worth it.
+fn converse(
+    py: Python<'_>,
+    fd: BorrowedFd<'_>,
+    out: Option<&[u8]>,
+    inbox: &mut Inbox,
+    awake: &Awake,
+) -> PyResult<Vec<u8>> {
+    let mut sending = out.map(Sending::new);
+    let mut fresh = true;
+    let mut advance = || {
+        if let Some(message) = &mut sending {
+            message.advance(fd).map_err(Failure::System)?;
+            sending = None;
+        }
+        if std::mem::take(&mut fresh) {
+            let mut found = None;
+            awake.wait(|| match inbox.advance(fd, false) {
+                Err(Failure::System(e)) if goes_on(&e) => {
+                    found = Some(Err(Failure::System(io::ErrorKind::Interrupted.into())));
+                    false
+                }
+                answer => {
+                    found = Some(answer);
+                    true
+                }
+            });
+            // In vain is as if interrupted: a signal that came meanwhile would not end the wait that begins now.
+            if let Some(found) = found {
+                return found;
+            }
+        }
+        inbox.advance(fd, true)
+    };
+    through_signals(py, &mut advance)
+}
+
+/// Whether a transfer that has not come to its end goes on when it is tried again.
+fn goes_on(error: &io::Error) -> bool {
+    [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind())
+}
+
 /// The descriptor of a connection. Raises OSError when it is closed.
 pub(crate) fn descriptor(connection: &Bound<'_, PyAny>) -> PyResult<[RawFd; 1]> {
     let handle = connection.getattr(name!(connection.py(), "_handle"))?;
@@ -68,7 +119,15 @@ fn exchange<'py>(
     let bytes = dumps(py, request)?;
     let fd = descriptor(connection)?;
     let fd = one(&fd)?;
-    let answer = message::send(py, fd, &bytes).and_then(|()| message::receive(py, fd));
+    let mut inbox = Inbox::new();
+    let answer = converse(py, fd, Some(&bytes), &mut inbox, &FOR_ANSWERS).and_then(|answer| {
+        if inbox.is_empty() {
+            return Ok(answer);
+        }
+        Err(PyOSError::new_err(
+            "the manager's server said more than it was asked for",
+        ))
+    });
     match answer {
         Ok(bytes) => loads(py, bytes),
         Err(error) => {
@@ -100,65 +159,97 @@ fn recv_translated<'py>(
     loads(py, bytes)
 }
 
-/// Serves the proxies at the other end of a connection, until one asks for something out of the ordinary:
-/// returns that request, in a tuple of one, or None at the end of the stream. A pair is a request and the answer to
-/// it that nobody heard, though something was taken for it: the connection has hung up.
-///
-/// objects -- the server's id_to_obj; stopped() is asked before each request, and true ends the service too
-/// Raises what receiving and unpickling a request raise, and what ends threads.
-#[pyfunction]
-fn serve_calls<'py>(
-    py: Python<'py>,
-    connection: &Bound<'py, PyAny>,
-    objects: &Bound<'py, PyDict>,
-    stopped: &Bound<'py, PyAny>,
-) -> PyResult<Option<Bound<'py, PyTuple>>> {
-    loop {
-        if crate::fast::call0(stopped)?.is_truthy()? {
-            return Ok(None);
+/// The requests of the proxies at the other end of a connection.
+#[pyclass(frozen, module = "manyhands._engine")]
+struct Requests {
+    connection: Py<PyAny>,
+    objects: Py<PyDict>,
+    stopped: Py<PyAny>,
+    inbox: Mutex<Inbox>,
+}
+
+#[pymethods]
+impl Requests {
+    /// objects -- the server's id_to_obj; stopped() is asked before each request, and true is as the end of the stream
+    #[new]
+    fn new(connection: Py<PyAny>, objects: Py<PyDict>, stopped: Py<PyAny>) -> Self {
+        Self {
+            connection,
+            objects,
+            stopped,
+            inbox: Mutex::default(),
         }
-        let fd = descriptor(connection)?;
-        let fd = one(&fd)?;
-        let bytes = match message::receive(py, fd) {
-            Err(error) if error.is_instance_of::<PyEOFError>(py) => return Ok(None),
-            bytes => bytes?,
-        };
-        let request = loads(py, bytes)?;
-        let Some(outcome) = called(objects, &request)? else {
-            return Ok(Some((request,).into_pyobject(py)?));
-        };
-        let taken = outcome.is_ok() && takes(&request)?;
-        let answer = match outcome {
-            Ok(result) => (name!(py, "#RETURN"), result).into_pyobject(py)?,
-            Err(error) if error.is_instance_of::<PyException>(py) => {
-                (name!(py, "#ERROR"), error.into_value(py)).into_pyobject(py)?
+    }
+
+    /// Serves the requests, until one asks for something out of the ordinary: returns that one, in a tuple of one, or
+    /// None at the end of the stream. A pair is a request and the answer to it that nobody heard, though something was
+    /// taken for it: the connection has hung up. For one thread at a time.
+    ///
+    /// Raises what receiving and unpickling a request raise, and what ends threads.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        // Not locked while we wait. What is there of further requests is kept for the next call.
+        let mut inbox =
+            std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        let next = self.serve(py, &mut inbox);
+        *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = inbox;
+        next
+    }
+}
+
+impl Requests {
+    fn serve<'py>(
+        &self,
+        py: Python<'py>,
+        inbox: &mut Inbox,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let objects = self.objects.bind(py);
+        loop {
+            if crate::fast::call0(self.stopped.bind(py))?.is_truthy()? {
+                return Ok(None);
             }
-            Err(error) => return Err(error),
-        };
-        let bytes = match dumps(py, &answer) {
-            Err(error) if error.is_instance_of::<PyException>(py) => {
-                let text = described(py, &error)?;
-                dumps(
-                    py,
-                    (name!(py, "#UNSERIALIZABLE"), text)
-                        .into_pyobject(py)?
-                        .as_any(),
-                )?
+            let fd = descriptor(self.connection.bind(py))?;
+            let fd = one(&fd)?;
+            let bytes = match converse(py, fd, None, inbox, &FOR_REQUESTS) {
+                Err(error) if error.is_instance_of::<PyEOFError>(py) => return Ok(None),
+                bytes => bytes?,
+            };
+            let request = loads(py, bytes)?;
+            let Some(outcome) = called(objects, &request)? else {
+                return Ok(Some((request,).into_pyobject(py)?));
+            };
+            let taken = outcome.is_ok() && takes(&request)?;
+            let answer = match outcome {
+                Ok(result) => (name!(py, "#RETURN"), result).into_pyobject(py)?,
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    (name!(py, "#ERROR"), error.into_value(py)).into_pyobject(py)?
+                }
+                Err(error) => return Err(error),
+            };
+            let bytes = match dumps(py, &answer) {
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    let text = described(py, &error)?;
+                    dumps(
+                        py,
+                        (name!(py, "#UNSERIALIZABLE"), text)
+                            .into_pyobject(py)?
+                            .as_any(),
+                    )?
+                }
+                bytes => bytes?,
+            };
+            if taken {
+                // Over TCP the first message to an end that is closed is no error.
+                let heard = !poll::is_hung_up(fd).map_err(|e| os_error(&e))?
+                    && message::send(py, fd, &bytes).is_ok();
+                if !heard {
+                    return Ok(Some((request, answer).into_pyobject(py)?));
+                }
+                continue;
             }
-            bytes => bytes?,
-        };
-        if taken {
-            // Over TCP the first message to an end that is closed is no error.
-            let heard = !poll::is_hung_up(fd).map_err(|e| os_error(&e))?
-                && message::send(py, fd, &bytes).is_ok();
-            if !heard {
-                return Ok(Some((request, answer).into_pyobject(py)?));
-            }
-            continue;
+            // Nothing of this call may live on until the next one comes.
+            drop((request, answer));
+            message::send(py, fd, &bytes)?;
         }
-        // Nothing of this call may live on until the next one comes.
-        drop((request, answer));
-        message::send(py, fd, &bytes)?;
     }
 }
 
@@ -224,5 +315,5 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(exchange, m)?)?;
     m.add_function(wrap_pyfunction!(send_translated, m)?)?;
     m.add_function(wrap_pyfunction!(recv_translated, m)?)?;
-    m.add_function(wrap_pyfunction!(serve_calls, m)?)
+    m.add_class::<Requests>()
 }

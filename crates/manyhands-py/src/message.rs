@@ -1,4 +1,5 @@
-//! Objects as messages: pickled in one piece, as `reduction.ForkingPickler` does it, and framed.
+//! Objects as messages: pickled in one piece, as `reduction.ForkingPickler` does it, and framed. Plain ones are written
+//! and read by hand (`shorthand`).
 //!
 //! Always: what users registered counts, however late, and a pickler is used by one call at a time.
 //! Not here: pickles with buffers of their own (`codec`), the frames (`manyhands_os::frame`).
@@ -17,6 +18,7 @@ use crate::codec::Held;
 use crate::connection::through_signals;
 use crate::fast;
 use crate::once::{Once, name};
+use crate::shorthand;
 
 /// What a kept pickler may hold on to between two uses.
 const KEEP: usize = 64 << 10;
@@ -227,6 +229,9 @@ impl Writer {
 
 /// Pickles `value`. The error is the pickler's own.
 pub(crate) fn dumps(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Some(bytes) = shorthand::write(value) {
+        return Ok(bytes);
+    }
     let tools = tools(py)?;
     let reducers = tools.reducers(py)?;
     let spare = locked(&SPARE)
@@ -267,6 +272,11 @@ pub(crate) fn as_object(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Bound<'_, Py
 
 /// Unpickles a message. The error is the unpickler's own.
 pub(crate) fn loads(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Bound<'_, PyAny>> {
+    if bytes.len() <= COPY
+        && let Some(value) = shorthand::read(py, &bytes)
+    {
+        return Ok(value);
+    }
     let data = as_object(py, bytes)?;
     fast::call1(tools(py)?.loads.bind(py), &data)
 }

@@ -5,22 +5,21 @@
 //! it waits harms nobody. Short items are written whole or not at all.
 //! Not here: items that do not fit into the pipe now (the feeder, `manyhands.queues`), what locks are (`sync`).
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use manyhands::engine::Patience;
 use manyhands_os::clock::Deadline;
 use manyhands_os::fork_state::ParentFd;
 use manyhands_os::frame::{Failure, Receiving, Sending};
 use manyhands_os::pipe::{self, ATOMIC};
-use manyhands_os::{cpu, poll};
+use manyhands_os::poll;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
 
+use crate::awake::Awake;
 use crate::connection::{one, raised};
 use crate::fds::{duration, os_error, wait_with_signals};
 use crate::manager::descriptor;
@@ -43,9 +42,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long a wait for an item may be before it is looked whether one can still come.
 const NAP: Duration = Duration::from_secs(1);
 
-/// Whether somebody else can run while we look again and again.
-static MAY_SPIN: AtomicBool = AtomicBool::new(false);
-static PATIENCE: Mutex<Option<Patience>> = Mutex::new(None);
+static AWAKE: Awake = Awake::new();
 static EMPTY: Once<Py<PyAny>> = Once::new();
 
 fn empty(py: Python<'_>) -> PyErr {
@@ -209,7 +206,47 @@ fn send(
     }
 }
 
-/// Takes a message out of the pipe if one has begun to arrive, and nobody else is taking one.
+/// The length of the next message, as far as somebody has read it with the message before: its bytes, and how many.
+///
+/// Kept in the memo of the readers' lock, in one word. The message itself is in the pipe, which so stays readable.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ahead {
+    bytes: [u8; HEADER],
+    have: usize,
+}
+
+impl Ahead {
+    fn new(bytes: [u8; HEADER], have: usize) -> Self {
+        Self { bytes, have }
+    }
+
+    fn of(lock: &SemLock) -> Self {
+        let memo = lock.memo().load(Relaxed); // what the last holder wrote: the lock orders it
+        Self {
+            bytes: (memo as u32).to_be_bytes(),
+            have: ((memo >> 32) as usize).min(HEADER), // anybody may have written it
+        }
+    }
+
+    fn keep(self, lock: &SemLock) {
+        let memo = (self.have as u64) << 32 | u64::from(u32::from_be_bytes(self.bytes));
+        lock.memo().store(memo, Relaxed);
+    }
+
+    /// For one who reads the pipe himself.
+    pub(crate) fn taken(lock: &SemLock) -> Self {
+        let ahead = Self::of(lock);
+        Self::default().keep(lock);
+        ahead
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.have]
+    }
+}
+
+/// Takes a message out of the pipe if some of it is there, and nobody else is taking one. Of a short one that is one
+/// read, which also takes the length of the next, if somebody has read this one's.
 fn receive_now(
     py: Python<'_>,
     end: End<'_, '_>,
@@ -219,47 +256,61 @@ fn receive_now(
     let Some(held) = lock.hold_now()? else {
         return Ok(None);
     };
-    let mut first = [0; HEADER];
+    let mut ahead = Ahead::of(lock);
     held.is_half_way();
     // Until something waits, no other thread has a turn, and the number is the connection's.
-    let begun = end.now(|fd| pipe::read_now(fd, &mut first))?;
-    let mut arrived = [0; SHORT];
-    let mut have = 0;
-    let have_header = match begun {
-        Ok(0) => return Err(raised(&Failure::End)),
-        Ok(n) => n,
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-        Err(e) => return Err(os_error(&e)),
-    };
-    let len = i32::from_be_bytes(first);
-    if have_header == HEADER && (0..=SHORT as i32).contains(&len) {
-        // Short ones are there as a whole, unless a stranger wrote them.
-        let room = &mut arrived[..len as usize];
-        if !room.is_empty() {
-            have = match end.now(|fd| pipe::read_now(fd, room))? {
-                Ok(0) => return Err(raised(&Failure::Cut)),
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(e) => return Err(os_error(&e)),
-            };
+    if ahead.have < HEADER {
+        match end
+            .now(|fd| pipe::read_now(fd, &mut [IoSliceMut::new(&mut ahead.bytes[ahead.have..])]))?
+        {
+            Ok(0) if ahead.have > 0 => return Err(raised(&Failure::Cut)),
+            Ok(0) => return Err(raised(&Failure::End)),
+            Ok(n) => ahead.have += n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) => return Err(os_error(&e)),
         }
-        if have == len as usize {
+    }
+    let len = i32::from_be_bytes(ahead.bytes);
+    let short = usize::try_from(len)
+        .ok()
+        .filter(|len| ahead.have == HEADER && *len <= SHORT);
+    let mut message = Receiving::begun(ahead.bytes());
+    if let Some(len) = short {
+        // It is there as a whole, unless a stranger wrote it.
+        let mut arrived = vec![0; len];
+        let mut next = [0; HEADER];
+        let mut have = 0;
+        if len > 0 {
+            let mut pieces = [IoSliceMut::new(&mut arrived), IoSliceMut::new(&mut next)];
+            match end.now(|fd| pipe::read_now(fd, &mut pieces))? {
+                Ok(0) => return Err(raised(&Failure::Cut)),
+                Ok(n) => have = n,
+                // Who waits for it holds nothing meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    ahead.keep(lock);
+                    return Ok(None);
+                }
+                Err(e) => return Err(os_error(&e)),
+            }
+        }
+        if have >= len {
+            Ahead::new(next, have - len).keep(lock);
             held.is_through();
-            return Ok(Some(arrived[..have].to_vec()));
+            return Ok(Some(arrived));
+        }
+        message = message.into_room(arrived, have);
+    } else {
+        message.check().map_err(|failure| raised(&failure))?;
+        if ahead.have == HEADER
+            && let Some(room) = usize::try_from(len).ok().and_then(message::room_for)
+        {
+            message = message.into_room(room, 0);
         }
     }
     // The rest of a long one has yet to come, and its sender may be killed meanwhile.
+    Ahead::default().keep(lock);
     let kept = end.kept()?;
     let fd = kept.get().map_err(|e| os_error(&e))?;
-    let mut message = Receiving::begun(&first[..have_header]);
-    message.check().map_err(|failure| raised(&failure))?;
-    if have > 0 {
-        message = message.into_room(arrived[..have].to_vec(), have);
-    } else if have_header == HEADER
-        && let Some(room) = usize::try_from(len).ok().and_then(message::room_for)
-    {
-        message = message.into_room(room, 0);
-    }
     to_its_end(
         py,
         held,
@@ -302,7 +353,9 @@ fn receive(
         }
         let number = descriptor(end.0)?;
         let fd = one(&number)?;
-        let there = if std::mem::take(&mut fresh) && py.detach(|| look(fd)) {
+        let there = if std::mem::take(&mut fresh)
+            && py.detach(|| AWAKE.wait(|| poll::is_readable(fd).unwrap_or(true)))
+        {
             true
         } else {
             let slice = Deadline::after(Some(deadline.left().map_or(NAP, |left| left.min(NAP))));
@@ -324,19 +377,6 @@ fn receive(
             }
         }
     }
-}
-
-/// Looks for an item for a moment, if moments were worth it lately.
-fn look(fd: BorrowedFd<'_>) -> bool {
-    if !MAY_SPIN.load(Relaxed) {
-        return false;
-    }
-    // One thread of a process at a time: two that spin want two cores.
-    let Ok(mut patience) = PATIENCE.try_lock() else {
-        return false;
-    };
-    let patience = patience.get_or_insert_with(Patience::new);
-    patience.is_worth_it() && patience.spin(|| poll::is_readable(fd).unwrap_or(true))
 }
 
 /// Makes a pipe's room at least `size` bytes; false if this process may not.
@@ -425,6 +465,9 @@ struct QueueEnds {
     size: u32,
     phase: Py<SemLock>,
 }
+
+/// What tells who gets it that the queue was shut down: no pickle, and not empty, because of `Ahead`.
+const LAST: &[u8] = b"\0";
 
 /// In `phase`: the queue was shut down, and what is in it is nobody's any more.
 const DROPPED: u32 = 2;
@@ -597,7 +640,7 @@ impl QueueEnds {
             Got::Nothing => return Err(empty(py)),
             Got::Over => return over(),
         };
-        if bytes.is_empty() {
+        if bytes == LAST {
             return Ok(slf.clone().into_any());
         }
         if !this.places.get().give() {
@@ -647,7 +690,6 @@ fn is_plain(item: &Bound<'_, PyAny>) -> bool {
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    MAY_SPIN.store(cpu::available() > 1, Relaxed);
     m.add_function(wrap_pyfunction!(put_object, m)?)?;
     m.add_function(wrap_pyfunction!(take_object, m)?)?;
     m.add_function(wrap_pyfunction!(grow_pipe, m)?)?;

@@ -3,6 +3,7 @@
 //! Always: what a call takes it gives back, whichever way it ends ([`Held`]). A lock whose holder was killed is
 //! free again for whoever waits, unless the holder was half-way through something that cannot be finished.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
@@ -111,6 +112,11 @@ impl SemLock {
     /// Takes one of a semaphore, waiting at most `timeout`.
     fn take(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         Ok(self.take_now()? || self.acquire_slowly(py, me(), timeout)?)
+    }
+
+    /// What the holders of this lock tell each other, 0 at first.
+    pub(crate) fn memo(&self) -> &AtomicU64 {
+        self.place.board().memo(self.place.cell)
     }
 
     /// Adds one to a semaphore; false if it was at its bound.

@@ -20,7 +20,7 @@
 use super::condition::{Bench, Waiter};
 use super::{Condition, Event, Lock, Semaphore, WAITERS};
 use crate::atomics::Ordering::{Acquire, Relaxed, Release};
-use crate::atomics::{AtomicU32, full_fence};
+use crate::atomics::{AtomicU32, AtomicU64, full_fence};
 use crate::error::Malformed;
 use crate::region::Region;
 use manyhands_os::memory::Mapping;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 /// "mh-board" in ASCII, read as a little-endian number.
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-board");
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Bytes of a cell: a cache line, so that two locks do not slow each other down.
 const CELL: usize = 64;
@@ -54,6 +54,7 @@ const THREAD: usize = 4;
 const DEPTH: usize = 8;
 const KIND: usize = 12;
 const BOUND: usize = 16;
+const MEMO: usize = 24;
 
 /// What a cell holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +170,7 @@ impl Board {
         for (at, value) in [(WORD, word), (THREAD, 0), (DEPTH, 0), (BOUND, bound)] {
             self.at(cell, at).store(value, Relaxed);
         }
+        self.memo(cell).store(0, Relaxed);
         self.at(cell, KIND).store(kind as u32, Release); // pairs with the load in `open`
     }
 
@@ -228,6 +230,13 @@ impl Board {
     pub fn lock(&self, cell: u32) -> Lock<'_> {
         let [word, thread, depth] = self.words(cell, [WORD, THREAD, DEPTH]);
         Lock::new(word, thread, depth)
+    }
+
+    /// What the holders of the lock in a cell tell each other, in a word of their own meaning: 0 at first.
+    #[inline]
+    pub fn memo(&self, cell: u32) -> &AtomicU64 {
+        assert!(cell != 0 && cell < CELLS, "callers have opened the cell");
+        self.region.u64_at(cell as usize * CELL + MEMO)
     }
 
     /// The semaphore in a cell.
