@@ -7,7 +7,10 @@ is imported here but `time`, because a worker that starts as a new interpreter i
 from __future__ import annotations
 
 import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def same(value: int) -> int:
