@@ -171,6 +171,17 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     return data
 
 
+class _KeptFd:
+    """A descriptor on its way to a spawned child, where it has the same number."""
+
+    # Here, because this module is in the child anyway.
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        return self.fd
+
+
 old_main_modules: list[Any] = []
 
 
