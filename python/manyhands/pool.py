@@ -12,7 +12,8 @@ import operator
 import os
 import threading
 import warnings
-from _collections_abc import GenericAlias, Iterator, Sized
+from collections.abc import Iterator, Sized
+from types import GenericAlias
 
 from . import _engine, reduction, util
 from ._pool_worker import _rebuild_seat, worker

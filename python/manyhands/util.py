@@ -10,7 +10,7 @@ import atexit
 import itertools
 import os
 import sys
-import threading  # before this module's exit function is registered, so that threads are joined first
+from _thread import _local, allocate_lock
 from _weakref import ref
 
 from . import _engine, process
@@ -321,7 +321,7 @@ class ForkAwareThreadLock:
     """A threading.Lock that is free in a child, whoever held it in the parent."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self.acquire = self._lock.acquire
         self.release = self._lock.release
         register_after_fork(self, ForkAwareThreadLock._at_fork_reinit)
@@ -336,7 +336,7 @@ class ForkAwareThreadLock:
         return self._lock.__exit__(*args)
 
 
-class ForkAwareLocal(threading.local):
+class ForkAwareLocal(_local):
     """A threading.local that is empty in a child."""
 
     def __init__(self) -> None:

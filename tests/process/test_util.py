@@ -346,3 +346,37 @@ def test_a_process_needs_no_more_of_the_package_than_it_uses(method, tmp_path):
         assert names.split() == ["manyhands", *(f"manyhands.{name}" for name in needed)]
     else:
         assert ("manyhands.reduction" in names) == (method == "forkserver")
+
+
+def test_a_program_of_one_thread_has_children_without_threading(method, tmp_path):
+    lines = printed(
+        tmp_path,
+        """
+        import sys
+
+        def late():
+            import functools, threading
+            from _functools import partial
+            assert functools.partial is partial and functools.lru_cache
+            main = threading.main_thread()
+            assert main is threading.current_thread() and main.native_id == threading.get_native_id()
+            # It goes on when the target is done, so it has to be waited for.
+            threading.Thread(target=lambda: main.join(0.1) or print("joined", flush=True)).start()
+
+        def look():
+            print(*sorted({"collections", "functools", "threading"} & set(sys.modules)), flush=True)
+            late()
+
+        if __name__ == "__main__":
+            import manyhands
+            print("threading" in sys.modules)
+            child = manyhands.get_context(sys.argv[1]).Process(target=look)
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+        """,
+        method,
+    )
+    assert lines[::2] == ["False", "joined"]
+    if sys.version_info >= (3, 13):  # elsewhere threading imports functools
+        assert lines[1] == {"fork": "", "spawn": "", "forkserver": "collections functools"}[method]
