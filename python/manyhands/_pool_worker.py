@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 
-from . import _engine, util
+# With what reports an exception: there may be no descriptor left to read it with when a task raises one.
+from . import _engine, errors, util  # noqa: F401
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:

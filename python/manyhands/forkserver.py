@@ -206,7 +206,7 @@ def main(
         install()
     _preload(preload, main_path, main_name, sys_path)
     # What each child needs, so that none has to import it; no threading, as its hook takes a fifth of a fork.
-    from . import _pool_worker, errors, popen_forkserver, reduction  # noqa: F401
+    from . import _pool_worker, popen_forkserver, reduction  # noqa: F401
 
     util._close_stdin()
     util._fresh_stdin = sys.stdin  # so that no child has to open its own
