@@ -15,9 +15,9 @@ import warnings
 from collections.abc import Iterator, Sized
 from types import GenericAlias
 
-from . import _engine, reduction, util
-from ._pool_worker import _rebuild_seat, worker
-from .context import TimeoutError, get_spawning_popen
+from . import _engine, _seats, util  # noqa: F401
+from ._pool_worker import worker
+from .context import TimeoutError
 from .errors import ExceptionWithTraceback as ExceptionWithTraceback
 from .errors import MaybeEncodingError as MaybeEncodingError
 from .errors import RemoteTraceback as RemoteTraceback
@@ -44,15 +44,6 @@ TERMINATE = "TERMINATE"
 
 # How long workers of a terminated pool may take to follow SIGTERM before they are killed.
 _GRACE = 5.0
-
-
-def _reduce_seat(seat: _engine.Seat) -> tuple[Any, ...]:
-    if get_spawning_popen() is None:
-        raise RuntimeError("a worker's seat is only handed to the process that is being started")
-    return _rebuild_seat, (seat.number, seat.parent, [reduction.DupFd(fd) for fd in seat.fds()])
-
-
-reduction.register(_engine.Seat, _reduce_seat)
 
 
 class _Staff:
