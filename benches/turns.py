@@ -67,6 +67,8 @@ def take(row: Row, rounds: int, measure: Measure) -> Iterator[tuple[int, str, Ce
 def in_a_fresh_process(quick: bool, limit: float, also: Sequence[str] = ()) -> Measure:
     """The real measure: `benches.one` in a new process for each measurement."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    # A program's modules are compiled once; or every worker that imports one would compile it, and be timed so.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def measure(peer: str, row: Row) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -11,7 +11,7 @@ from ._engine import __version__ as __version__
 from ._install import install
 
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
-globals().update((name, getattr(context._default_context, name)) for name in __all__)
+globals().update((name, getattr(context._default_context, name)) for name in __all__ if name != "reducer")
 __all__ += ["install"]
 
 SUBDEBUG = 5
@@ -23,6 +23,8 @@ if "__main__" in _sys.modules:
 
 
 def __getattr__(name: str) -> object:
+    if name == "reducer":  # `reduction`, or what was put in its place
+        return context._default_context.reducer
     if name == "reduction":  # there after `import multiprocessing`; here it is loaded when it is asked for
         from importlib import import_module
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from . import _engine, util
-from .pool import _be_deaf_to_interrupts
+from ._pool_worker import _be_deaf_to_interrupts
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:

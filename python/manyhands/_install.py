@@ -8,11 +8,10 @@ sys.modules, the others are told (`spawn.get_preparation_data`, the fork server'
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
     from typing import Any
 
 __all__ = ["install", "installed"]
@@ -51,6 +50,10 @@ class _Finder:
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name != _STANDARD and not name.startswith(_STANDARD + "."):
             return None
+        # Late: every child imports this module, and few need these.
+        from importlib import import_module
+        from importlib.machinery import ModuleSpec
+
         ours = _OURS + name[len(_STANDARD) :]
         try:
             import_module(ours)

@@ -123,18 +123,16 @@ def _when_loaded(name: str, act: Callable[[Any], object]) -> None:
     if module is not None:
         act(module)
         return
-    for finder in sys.meta_path:
-        if isinstance(finder, _Watch):
-            finder.acts.setdefault(name, []).append(act)
-            return
-    sys.meta_path.insert(0, _Watch({name: [act]}))
+    _watch.acts.setdefault(name, []).append(act)
+    if _watch not in sys.meta_path:
+        sys.meta_path.insert(0, _watch)
 
 
 class _Watch:
     """A meta path finder that finds nothing itself: it only sees which modules are about to be loaded."""
 
-    def __init__(self, acts: dict[str, list[Callable[[Any], object]]]) -> None:
-        self.acts = acts
+    def __init__(self) -> None:
+        self.acts: dict[str, list[Callable[[Any], object]]] = {}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name not in self.acts:
@@ -171,3 +169,6 @@ class _Loader:
         self._loader.exec_module(module)
         for act in self._watch.acts.pop(self._name, ()):
             act(module)
+
+
+_watch = _Watch()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from _thread import _local
 
 from . import _neighbours, process
 
@@ -502,7 +502,7 @@ def _force_start_method(method: str) -> None:
 
 # ---- what is being sent to a child right now, in this thread ----
 
-_tls = threading.local()
+_tls = _local()  # threading.local, without the rest of threading
 
 
 def get_spawning_popen() -> Any:

@@ -8,7 +8,6 @@ exceptions from what a worker reported.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import threading
 
 from .context import ProcessError
 
@@ -225,6 +224,8 @@ def _from_worker(text: str, exc: Any) -> BaseException:
 
 def _is_from_handler(trace: TracebackType | None) -> bool:
     """Whether an exception with this traceback was raised by a signal handler, in the midst of other work."""
+    import threading
+
     if threading.current_thread() is not threading.main_thread():
         return False  # where none runs
     codes = {_code(_signal.getsignal(number)) for number in _signal.valid_signals()} - {None}

@@ -17,7 +17,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, _base
 
-from . import _engine
+from . import _engine, _seats  # noqa: F401
 from ._executor_worker import work
 from .errors import RemoteTraceback as _RemoteTraceback
 from .errors import _ending, _give_cause, _quoted, _shown

@@ -205,10 +205,11 @@ def main(
 
         install()
     _preload(preload, main_path, main_name, sys_path)
-    # What each child needs, so that none has to import it.
-    from . import pool, popen_forkserver, popen_spawn_posix  # noqa: F401
+    # What each child needs, so that none has to import it; no threading, as its hook takes a fifth of a fork.
+    from . import _pool_worker, popen_forkserver, reduction  # noqa: F401
 
     util._close_stdin()
+    util._fresh_stdin = sys.stdin  # so that no child has to open its own
     _Server(requests).serve()
 
 
@@ -273,14 +274,15 @@ class _Server:
                 self._answer(message, fds)
 
     def _drain(self) -> None:
+        room = 4096
         try:
-            while os.read(self._wake, 4096):
+            while len(os.read(self._wake, room)) == room:
                 pass
         except BlockingIOError:
             pass
 
     def _reap(self) -> None:
-        while True:
+        while self._statuses:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:

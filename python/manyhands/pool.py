@@ -1,15 +1,13 @@
-"""Pools of worker processes: `Pool`, its results, and the worker's main function.
+"""Pools of worker processes: `Pool` and its results.
 
 The shape is here, the motion in the engine: a call is pickled, handed to a worker's
 mailbox, run, and collected by the thread that waits for it, all in `_engine`. Always: a pool
 keeps no thread and no process beyond its own end, and every accepted call ends in a value or an
-exception, whatever becomes of the workers.
+exception, whatever becomes of the workers.  Not here: the worker's main function (`_pool_worker`).
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
-import contextlib
 import operator
 import os
 import threading
@@ -17,8 +15,9 @@ import warnings
 from collections.abc import Iterator, Sized
 from types import GenericAlias
 
-from . import _engine, reduction, util
-from .context import TimeoutError, get_spawning_popen
+from . import _engine, _seats, util  # noqa: F401
+from ._pool_worker import worker
+from .context import TimeoutError
 from .errors import ExceptionWithTraceback as ExceptionWithTraceback
 from .errors import MaybeEncodingError as MaybeEncodingError
 from .errors import RemoteTraceback as RemoteTraceback
@@ -45,36 +44,6 @@ TERMINATE = "TERMINATE"
 
 # How long workers of a terminated pool may take to follow SIGTERM before they are killed.
 _GRACE = 5.0
-
-
-def worker(seat: _engine.Seat, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
-    """The main function of a worker process: serve the pool until dismissed."""
-    try:
-        _engine.serve(seat, initializer, tuple(initargs))
-        _be_deaf_to_interrupts()
-    except KeyboardInterrupt:
-        # Ctrl-C reaches the whole group: the parent tells the user, its workers just end.
-        _be_deaf_to_interrupts()
-    util.debug("worker exiting")
-
-
-def _be_deaf_to_interrupts() -> None:
-    """Leave in an orderly way though a Ctrl-C comes now, unless the user has a handler for it."""
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-
-
-def _rebuild_seat(number: int, parent: int, fds: list[Any]) -> _engine.Seat:
-    return _engine.Seat.from_fds(number, parent, [fd.detach() for fd in fds])
-
-
-def _reduce_seat(seat: _engine.Seat) -> tuple[Any, ...]:
-    if get_spawning_popen() is None:
-        raise RuntimeError("a worker's seat is only handed to the process that is being started")
-    return _rebuild_seat, (seat.number, seat.parent, [reduction.DupFd(fd) for fd in seat.fds()])
-
-
-reduction.register(_engine.Seat, _reduce_seat)
 
 
 class _Staff:
@@ -107,8 +76,10 @@ class _Staff:
     def let_go_of_exited(self) -> None:
         for process in [process for process in self.processes if process.exitcode is not None]:
             process.join()
-            with contextlib.suppress(ValueError):  # another thread that replaces a worker was faster
+            try:
                 self.processes.remove(process)
+            except ValueError:
+                pass  # another thread that replaces a worker was faster
 
 
 class _Tender:
@@ -227,8 +198,10 @@ class Pool:
         except BaseException:
             # Those that did start belong to the pool, unless they are none of ours.
             for offer, process in started:
-                with contextlib.suppress(TypeError):
+                try:
                     self._crew.enroll(offer, process)
+                except TypeError:
+                    pass
             raise
         for offer, process in started:
             self._crew.enroll(offer, process)

@@ -90,6 +90,7 @@ class Popen:
         lifeline = process._own_lifeline()
         # A child that makes a segment tells its family's tracker, or its end would be the segment's.
         util._tracker_pipe.ensure()
+        util._prepare_stdin()
         pid = os.fork()
         if not pid:
             _run_and_leave(lambda: process_obj._bootstrap(parent_sentinel=lifeline))

@@ -14,21 +14,11 @@ from . import context, popen_fork, process, spawn, util
 __all__ = ["Popen"]
 
 
-class _DupFd:
-    """A descriptor on its way: it has the same number in the child."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def detach(self) -> int:
-        return self.fd
-
-
 class Popen(popen_fork.Popen):
     """A child that was spawned."""
 
     method = "spawn"
-    DupFd = _DupFd
+    DupFd = spawn._KeptFd
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
         self._fds: list[int] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import threading
 from _weakrefset import WeakSet
 
 from . import _engine
@@ -307,8 +306,9 @@ class BaseProcess:
             util._close_stdin()
             before, _current_process = _current_process, self
             _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+            threading: Any = sys.modules.get("threading")  # not imported for this: few programs of one thread have it
             if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
-                threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
+                threading.main_thread()._set_native_id()
             try:
                 self._after_fork()
             finally:
@@ -326,7 +326,9 @@ class BaseProcess:
             exitcode = 1
             _complain(f"Process {self.name}:\n{traceback.format_exc()}")
         finally:
-            threading._shutdown()  # type: ignore[attr-defined]
+            threading = sys.modules.get("threading")  # the target may have imported it
+            if threading is not None:
+                threading._shutdown()
             util.info("process exiting with exitcode %s", exitcode)
             util._flush_std_streams()
         return exitcode

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from _pickle import load
 from _signal import SIG_DFL, SIGINT, signal  # type: ignore[import-not-found]
 
 from . import _install, _neighbours, context, process, util
@@ -88,11 +87,35 @@ def spawn_main(
         util._tracker_pipe.adopt(tracker_fd)
     if parent_sentinel is None:
         parent_sentinel = os.dup(pipe_handle)
+    _load_pickle()
     sys.exit(_main(pipe_handle, parent_sentinel))
+
+
+def _load_pickle() -> None:
+    """Import `_pickle`, in an interpreter that has one thread yet, without all that `functools` imports.
+
+    `_pickle` takes `partial` from it, nothing else, and that is `_functools`' own; importing `functools`, and
+    with it `collections`, takes as long as the rest of this package.
+    """
+    if "functools" in sys.modules or "threading" in sys.modules:
+        return
+    from _functools import partial  # type: ignore[import-not-found]
+
+    stand_in: Any = type(sys)("functools")
+    stand_in.partial = partial
+    sys.modules["functools"] = stand_in
+    try:
+        import _pickle  # noqa: F401
+    except AttributeError:
+        pass  # it has learned to want more: then it is imported as usual
+    finally:
+        del sys.modules["functools"]
 
 
 def _main(fd: int, parent_sentinel: int) -> int:
     """Read the preparation and the process object from a pipe, run it, return its exit status."""
+    from _pickle import load
+
     with open(fd, "rb") as from_parent:
         if not from_parent.peek(1):
             return 1  # the parent changed its mind, or is gone
@@ -169,6 +192,17 @@ def get_preparation_data(name: str) -> dict[str, Any]:
                 path = os.path.join(process.ORIGINAL_DIR, path)
             data["init_main_from_path"] = os.path.normpath(path)
     return data
+
+
+class _KeptFd:
+    """A descriptor on its way to a spawned child, where it has the same number."""
+
+    # Here, because this module is in the child anyway.
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        return self.fd
 
 
 old_main_modules: list[Any] = []

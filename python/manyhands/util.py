@@ -10,8 +10,8 @@ import atexit
 import itertools
 import os
 import sys
-import threading  # before this module's exit function is registered, so that threads are joined first
-import weakref
+from _thread import _local, allocate_lock
+from _weakref import ref
 
 from . import _engine, process
 
@@ -139,19 +139,26 @@ def get_temp_dir() -> str:
 
 # ---- what a child does first ----
 
-_afterfork_registry: weakref.WeakValueDictionary[tuple[int, int, Callable[[Any], object]], Any] = (
-    weakref.WeakValueDictionary()
-)
+_afterfork_registry: dict[int, tuple[ref[Any], Callable[[Any], object]]] = {}  # in the order of registration
 _afterfork_counter = itertools.count()
 
 
 def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
     """Call func(obj) in every child that gets `obj` by a fork, in the order of registration."""
-    _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
+    number = next(_afterfork_counter)
+
+    # Bound here, because at exit the module's own names may be gone.
+    def forget(_: ref[Any], drop: Callable[..., Any] = _afterfork_registry.pop) -> None:
+        drop(number, None)
+
+    _afterfork_registry[number] = ref(obj, forget), func
 
 
 def _run_after_forkers() -> None:
-    for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
+    for reference, func in list(_afterfork_registry.values()):
+        obj = reference()
+        if obj is None:
+            continue
         try:
             func(obj)
         except Exception as error:
@@ -182,7 +189,7 @@ class Finalize:
         if exitpriority is not None and not isinstance(exitpriority, int):
             raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)!s}")
         if obj is not None:
-            self._weakref: Any = weakref.ref(obj, self)
+            self._weakref: Any = ref(obj, self)
         elif exitpriority is None:
             raise ValueError("Without object, exitpriority cannot be None: the callback would never be called")
         self._callback = callback
@@ -314,7 +321,7 @@ class ForkAwareThreadLock:
     """A threading.Lock that is free in a child, whoever held it in the parent."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self.acquire = self._lock.acquire
         self.release = self._lock.release
         register_after_fork(self, ForkAwareThreadLock._at_fork_reinit)
@@ -329,7 +336,7 @@ class ForkAwareThreadLock:
         return self._lock.__exit__(*args)
 
 
-class ForkAwareLocal(threading.local):
+class ForkAwareLocal(_local):
     """A threading.local that is empty in a child."""
 
     def __init__(self) -> None:
@@ -362,9 +369,15 @@ def close_fds(*fds: int) -> None:
         os.close(fd)
 
 
+_spare_stdin: Any = None  # for a forked child: a stdin that is yet to be opened
+_fresh_stdin: Any = None  # a stdin that reads nothing, and that nobody has had
+
+
 def _close_stdin() -> None:
     """Read nothing from the parent's stdin: two readers would each get half."""
-    if sys.stdin is None:
+    global _spare_stdin, _fresh_stdin
+    spare, fresh, _spare_stdin, _fresh_stdin = _spare_stdin, _fresh_stdin, None, None
+    if sys.stdin is None or sys.stdin is fresh:
         return
     try:
         sys.stdin.close()
@@ -373,12 +386,34 @@ def _close_stdin() -> None:
     try:
         fd = os.open(os.devnull, os.O_RDONLY)
         try:
-            sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115 (it stays open)
+            if spare is None:
+                sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115 (it stays open)
+            else:
+                spare.buffer.raw.__init__(fd, closefd=False)
+                sys.stdin = spare
         except BaseException:
             os.close(fd)
             raise
     except (OSError, ValueError):
         pass
+
+
+def _prepare_stdin() -> None:
+    """Make, but for its descriptor, the stdin of children about to be forked.
+
+    Made once here, it need not be made in each of them, where every page that is touched has to be copied.
+    """
+    global _spare_stdin
+    if _spare_stdin is not None or sys.stdin is None:
+        return
+    try:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        try:
+            _spare_stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115 (of its own it has nothing to close)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError):
+        pass  # then the child tries
 
 
 def _flush_std_streams() -> None:
@@ -445,10 +480,26 @@ _tracker_pipe = _TrackerPipe()
 
 def _args_from_interpreter_flags() -> list[str]:
     """Return the command-line options, a list of str, that give another Python this one's flags."""
-    # Late: subprocess is a big import, and needed only where an interpreter is started.
-    import subprocess
+    flags = sys.flags
+    if sys._xoptions or flags.dev_mode or flags.bytes_warning:
+        # Rare, and a matter of the Python's version. Late, because it takes longer to import than all of ours.
+        import subprocess
 
-    return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+        return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+    letters = {
+        "O": flags.optimize,
+        "d": flags.debug,
+        "B": flags.dont_write_bytecode,
+        "S": flags.no_site,
+        "v": flags.verbose,
+        "q": flags.quiet,
+        "I": flags.isolated,
+        "E": flags.ignore_environment and not flags.isolated,
+        "s": flags.no_user_site and not flags.isolated,
+        "P": flags.safe_path and not flags.isolated,
+    }
+    args = ["-" + letter * int(count) for letter, count in letters.items() if count]
+    return args + ["-W" + option for option in sys.warnoptions]
 
 
 def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iterable[int]) -> int:

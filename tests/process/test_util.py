@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -222,3 +224,159 @@ def test_queues_of_the_standard_library_serve_our_processes(method, tmp_path):
         """,
         method,
     ) == ["through a pipe 499500", "0"]
+
+
+def test_after_forkers_run_in_order_for_what_is_still_there(tmp_path):
+    assert printed(
+        tmp_path,
+        """
+        import manyhands
+        from manyhands import util
+
+        class Thing:
+            pass
+
+        things = [Thing() for _ in range(3)]
+        for number, thing in enumerate(things):
+            util.register_after_fork(thing, lambda thing, number=number: print(number))
+        before = len(util._afterfork_registry)
+        del thing, things[1]
+        print(before - len(util._afterfork_registry), flush=True)
+        child = manyhands.get_context("fork").Process(target=int)
+        child.start()
+        child.join()
+        """,
+    ) == ["1", "0", "2"]
+
+
+def test_a_child_reads_nothing_from_its_parents_stdin(method, tmp_path):
+    done = run(
+        tmp_path,
+        """
+        import os, sys
+        import manyhands
+
+        def look(generations):
+            stdin = sys.stdin
+            told = stdin.fileno() == stdin.name, stdin.mode, stdin.encoding, stdin.isatty(), stdin.read()
+            print(told, os.readlink(f"/proc/self/fd/{stdin.fileno()}"), flush=True)
+            stdin.close()  # nobody else's
+            start(generations)
+
+        def start(generations):
+            if generations:
+                child = context.Process(target=look, args=(generations - 1,))
+                child.start()
+                child.join()
+                assert child.exitcode == 0
+
+        context = manyhands.get_context(sys.argv[1])
+
+        if __name__ == "__main__":
+            start(1)
+            before = len(os.listdir("/proc/self/fd"))
+            start(2)
+            assert len(os.listdir("/proc/self/fd")) == before
+            print(sys.stdin.read())
+        """,
+        method,
+        input="the parent's",
+    )
+    child = "(True, 'r', 'utf-8', False, '') /dev/null"
+    assert (done.stdout.splitlines(), done.stderr) == ([child] * 3 + ["the parent's"], "")
+
+
+def test_a_child_is_given_a_stdin_only_where_the_parent_has_one(method, tmp_path):
+    assert printed(
+        tmp_path,
+        """
+        import sys
+        import manyhands
+
+        def look():
+            print(sys.stdin is None, flush=True)
+
+        if __name__ == "__main__":
+            sys.stdin = None
+            child = manyhands.get_context(sys.argv[1]).Process(target=look)
+            child.start()
+            child.join()
+        """,
+        method,
+    ) == [str(method == "fork")]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["", "-O", "-OO -B", "-I", "-E", "-s", "-P", "-S", "-q", "-vv", "-d", "-W ignore -W error::UserWarning", "-b",
+     "-bb", "-X dev", "-X utf8 -W ignore", "-I -B -O"],
+)  # fmt: skip
+def test_a_new_interpreter_has_this_ones_flags(flags, tmp_path):
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(util.__file__)))
+    program = (
+        f"import sys; sys.path.append({folder!r}); from manyhands import util; ours = util._args_from_interpreter_flags();"
+        "import subprocess; print(sorted(ours) == sorted(subprocess._args_from_interpreter_flags()), ours)"
+    )
+    done = subprocess.run([sys.executable, *flags.split(), "-c", program], capture_output=True, text=True)
+    assert done.stdout.startswith("True "), done
+
+
+def test_a_process_needs_no_more_of_the_package_than_it_uses(method, tmp_path):
+    (names,) = printed(
+        tmp_path,
+        """
+        import sys
+
+        def look():
+            print(*sorted(name for name in sys.modules if name.startswith("manyhands")), flush=True)
+
+        if __name__ == "__main__":
+            import manyhands
+            assert "manyhands.reduction" not in sys.modules
+            context = manyhands.get_context(sys.argv[1])
+            child = context.Process(target=look)
+            child.start()
+            child.join()
+            assert manyhands.reducer is manyhands.reduction
+        """,
+        method,
+    )
+    if method == "spawn":
+        needed = ["_engine", "_install", "_neighbours", "context", "process", "spawn", "util"]
+        assert names.split() == ["manyhands", *(f"manyhands.{name}" for name in needed)]
+    else:
+        assert ("manyhands.reduction" in names) == (method == "forkserver")
+
+
+def test_a_program_of_one_thread_has_children_without_threading(method, tmp_path):
+    lines = printed(
+        tmp_path,
+        """
+        import sys
+
+        def late():
+            import functools, threading
+            from _functools import partial
+            assert functools.partial is partial and functools.lru_cache
+            main = threading.main_thread()
+            assert main is threading.current_thread() and main.native_id == threading.get_native_id()
+            # It goes on when the target is done, so it has to be waited for.
+            threading.Thread(target=lambda: main.join(0.1) or print("joined", flush=True)).start()
+
+        def look():
+            print(*sorted({"collections", "functools", "threading"} & set(sys.modules)), flush=True)
+            late()
+
+        if __name__ == "__main__":
+            import manyhands
+            print("threading" in sys.modules)
+            child = manyhands.get_context(sys.argv[1]).Process(target=look)
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+        """,
+        method,
+    )
+    assert lines[::2] == ["False", "joined"]
+    if sys.version_info >= (3, 13):  # elsewhere threading imports functools
+        assert lines[1] == {"fork": "", "spawn": "", "forkserver": "collections functools"}[method]

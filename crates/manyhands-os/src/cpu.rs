@@ -4,11 +4,12 @@
 //! level) allow. Half a CPU of quota counts as a whole one: a worker less would leave it unused.
 //! Nothing is cached: a container's quota may be changed under way.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error;
+use crate::fd::read_all;
 
 /// The CPUs that this thread may run on, as far as its quota reaches; the number of workers worth having.
 pub fn available() -> usize {
@@ -71,12 +72,16 @@ enum Version {
 /// The least CPU quota of this process's cgroups, in CPUs; `None` without one. `proc` is `/proc/self`, and
 /// `root` is put before the mount points that are named there: tests bring their own of both.
 fn quota(proc: &Path, root: &Path) -> Option<f64> {
-    let mounts = fs::read_to_string(proc.join("mountinfo")).ok()?;
-    let groups = fs::read_to_string(proc.join("cgroup")).ok()?;
+    let mounts = read(&proc.join("mountinfo"))?;
+    let groups = read(&proc.join("cgroup"))?;
     places(&mounts, &groups, root)
         .iter()
         .filter_map(least)
         .reduce(f64::min)
+}
+
+fn read(path: &Path) -> Option<String> {
+    String::from_utf8(read_all(File::open(path).ok()?).ok()?).ok()
 }
 
 /// The least quota from the process's own group up to the mount point.
@@ -94,15 +99,15 @@ fn least(place: &Place) -> Option<f64> {
 
 /// Version 2: "max 100000" or "150000 100000".
 fn quota_v2(group: &Path) -> Option<f64> {
-    let text = fs::read_to_string(group.join("cpu.max")).ok()?;
+    let text = read(&group.join("cpu.max"))?;
     let (quota, period) = text.trim().split_once(' ')?;
     ratio(quota, period)
 }
 
 /// Version 1: two files; a quota of -1 is none.
 fn quota_v1(group: &Path) -> Option<f64> {
-    let quota = fs::read_to_string(group.join("cpu.cfs_quota_us")).ok()?;
-    let period = fs::read_to_string(group.join("cpu.cfs_period_us")).ok()?;
+    let quota = read(&group.join("cpu.cfs_quota_us"))?;
+    let period = read(&group.join("cpu.cfs_period_us"))?;
     ratio(quota.trim(), period.trim())
 }
 
@@ -173,6 +178,7 @@ fn unescaped(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A made-up machine: `/proc/self` and the files under its mount points.
     struct Machine(PathBuf);

@@ -6,14 +6,14 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::error;
-use crate::fd::OwnedFd;
+use crate::fd::{OwnedFd, read_all};
 use crate::fork_state;
 use crate::signal;
 
@@ -100,7 +100,8 @@ struct Stat {
 impl Stat {
     fn read(pid: i32) -> io::Result<Stat> {
         let what = || format!("could not look up process {pid}");
-        let text = fs::read(format!("/proc/{pid}/stat")).map_err(|e| match e.raw_os_error() {
+        let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(read_all);
+        let text = read.map_err(|e| match e.raw_os_error() {
             // A process that ends while its file is being read.
             Some(libc::ESRCH) => error::context(io::Error::from(io::ErrorKind::NotFound), what()),
             _ => error::context(e, what()),
@@ -161,10 +162,12 @@ impl Proc {
 
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, path, flags, Mode::empty())?;
-        let mut text = Vec::new();
-        fs::File::from(file).read_to_end(&mut text)?;
-        Ok(text)
+        read_all(rustix::fs::openat(
+            &self.folder,
+            path,
+            flags,
+            Mode::empty(),
+        )?)
     }
 
     /// This process's number as `/proc` has it, and when it started.

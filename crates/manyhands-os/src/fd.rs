@@ -75,6 +75,26 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
         .map_err(|e| error::advised(e, "could not create a pipe", MORE_FDS))
 }
 
+/// What is left to read of a file that says nothing of its size: `/proc`'s and its like, which are short.
+pub(crate) fn read_all(file: impl AsFd) -> io::Result<Vec<u8>> {
+    const ROOM: usize = 4096;
+    let mut text = Vec::new();
+    loop {
+        let len = text.len();
+        text.resize(len + ROOM, 0);
+        let n = match rustix::io::read(&file, &mut text[len..]) {
+            Err(Errno::INTR) => 0,
+            Err(e) => return Err(e.into()),
+            Ok(0) => {
+                text.truncate(len);
+                return Ok(text);
+            }
+            Ok(n) => n,
+        };
+        text.truncate(len + n);
+    }
+}
+
 /// A second descriptor of the same open file. Never 0, 1 or 2: those mean something to a new program.
 pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|e| {

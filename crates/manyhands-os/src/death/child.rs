@@ -172,21 +172,35 @@ impl Child {
             if deadline.passed() {
                 return Ok(None);
             }
-            let sentinel = self.sentinel()?;
-            if self.sentinel_may_lie() && poll::is_readable(sentinel)? {
-                let pause = deadline
-                    .left()
-                    .map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
-                poll::readable(&[], Some(pause))?;
-            } else {
-                poll::readable(&[sentinel], deadline.left())?;
-            }
+            self.sleep(deadline.left())?;
         }
     }
 
-    /// Whether the sentinel may be readable although the child lives.
-    fn sentinel_may_lie(&self) -> bool {
-        matches!(self.origin, Origin::Remote { pidfd: None, .. })
+    /// Sleeps until it is worth another look, for at most `left`.
+    fn sleep(&self, left: Option<Duration>) -> io::Result<()> {
+        let at_most = |pause: Duration| Some(left.map_or(pause, |left| left.min(pause)));
+        match &self.origin {
+            Origin::Own(sentinel) => poll::readable(&[sentinel.get()?], left)?,
+            // Readable although the child lives: the server is gone.
+            Origin::Remote { pidfd, report, .. } if poll::is_readable(report.get()?)? => {
+                match pidfd {
+                    Some(pidfd) => poll::readable(&[pidfd.get()?], left)?,
+                    None => poll::readable(&[], at_most(LOOK_AGAIN))?,
+                }
+            }
+            // The report follows the end: one wake-up instead of two. Not for ever, as the server may hang.
+            Origin::Remote {
+                pidfd: Some(_),
+                report,
+                ..
+            } => poll::readable(&[report.get()?], at_most(REPORT_PATIENCE))?,
+            Origin::Remote {
+                pidfd: None,
+                report,
+                ..
+            } => poll::readable(&[report.get()?], left)?,
+        };
+        Ok(())
     }
 
     /// Sends it a signal; one that has ended is left in peace, which is no error.
@@ -306,6 +320,10 @@ impl Child {
         report: &ParentFd,
         started: Option<u64>,
     ) -> io::Result<Option<ExitStatus>> {
+        // Most often it is there, or nothing is.
+        if let Report::Status(status) = read_report(report.get()?, pidfd.is_none())? {
+            return Ok(Some(status));
+        }
         let deadline = Deadline::after(Some(REPORT_PATIENCE));
         loop {
             // Looked at before the report: a child that has ended by now may be reported by now.

@@ -66,6 +66,19 @@ impl ParentWatch {
     fn new(pid: i32, expected: Option<u64>, is_parent: bool) -> io::Result<ParentWatch> {
         let number = checked(pid)?;
         let opened = pidfd_open(number, PidfdFlags::empty());
+        let opened = match opened {
+            // Our parent still, so nobody else has got its number: no need to look up when it started.
+            Ok(fd) if expected.is_none() && is_parent && self::is_parent(pid) => {
+                let who = Watched {
+                    pid,
+                    started: None,
+                    is_parent,
+                };
+                let sign = Sign::Pidfd(fd);
+                return Ok(ParentWatch { who, sign });
+            }
+            opened => opened,
+        };
         // After the pidfd was opened, so that both mean the same process.
         let who = Watched {
             pid,
