@@ -307,7 +307,7 @@ class BaseProcess:
             before, _current_process = _current_process, self
             _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
             threading: Any = sys.modules.get("threading")  # not imported for this: few programs of one thread have it
-            if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
+            if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False) and hasattr(threading, "_main_thread"):
                 threading.main_thread()._set_native_id()
             try:
                 self._after_fork()

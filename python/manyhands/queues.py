@@ -100,7 +100,17 @@ class _Reader(Connection):
         return super()._recv_object()
 
 
-reduction.register(_Reader, reduce_connection)
+def _reduce_reader(reader: _Reader) -> Any:
+    if context.get_spawning_popen() is None:
+        return reduce_connection(reader)  # its lock goes nowhere else than to a child
+    return _rebuild_reader, (*reduce_connection(reader), reader._lock)
+
+
+def _rebuild_reader(make: Any, arguments: Any, rlock: Any) -> Any:
+    return _shared(make(*arguments), rlock)
+
+
+reduction.register(_Reader, _reduce_reader)
 
 
 def _shared(reader: Any, rlock: Any) -> Any:

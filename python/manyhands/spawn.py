@@ -106,7 +106,7 @@ def _load_pickle() -> None:
     sys.modules["functools"] = stand_in
     try:
         import _pickle  # noqa: F401
-    except AttributeError:
+    except (AttributeError, ImportError):
         pass  # it has learned to want more: then it is imported as usual
     finally:
         del sys.modules["functools"]

@@ -59,6 +59,15 @@ def test_another_process_goes_on_where_one_stopped(context: Any, filled: Any) ->
     assert [filled.get() for _ in ITEMS[4:]] == ITEMS[4:]
 
 
+def test_a_process_that_is_given_the_pipe_alone_gets_what_is_next(context: Any, filled: Any) -> None:
+    answers = context.SimpleQueue()
+    child = context.Process(target=users.receive_some, args=(filled._reader, 3, answers))
+    child.start()
+    assert answers.get() == ITEMS[1:4]
+    child.join()
+    assert [filled.get() for _ in ITEMS[4:]] == ITEMS[4:]
+
+
 def test_a_reader_that_is_killed_between_items_harms_nobody(context: Any, filled: Any) -> None:
     answers = context.SimpleQueue()
     child = context.Process(target=users.get_some_and_stay, args=(filled, 2, answers))

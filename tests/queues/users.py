@@ -17,6 +17,10 @@ def put_all(q: Any, items: Any) -> None:
         q.put(item)
 
 
+def receive_some(reader: Any, count: int, answers: Any) -> None:
+    answers.put([reader.recv() for _ in range(count)])
+
+
 def put_numbered(q: Any, who: int, count: int) -> None:
     for number in range(count):
         q.put((who, number))

@@ -274,7 +274,7 @@ pub struct Inbox {
     bytes: Vec<u8>,
     /// Where in `bytes` the next message begins.
     at: usize,
-    /// One that is longer than what is read ahead: nothing follows it in `bytes`.
+    /// One that is announced as longer than what is read ahead.
     long: Option<Receiving>,
 }
 
@@ -304,6 +304,9 @@ impl Inbox {
                 return Err(Failure::System(io::ErrorKind::Interrupted.into()));
             }
         }
+        if !wait {
+            return Err(Failure::System(io::ErrorKind::WouldBlock.into())); // its reads wait
+        }
         let mut message = self.long.take().unwrap_or_else(|| Receiving::new(None));
         match message.advance(fd) {
             Ok(()) => Ok(message.into_bytes()),
@@ -331,10 +334,19 @@ impl Inbox {
             return Ok(message);
         }
         let (header, payload) = have.split_at(have.len().min(if len == -1 { 12 } else { 4 }));
+        // A short one may be announced as if it were long, and others follow it.
+        let announced = match header.split_last_chunk::<8>() {
+            Some(([_, _, _, _], len)) => {
+                usize::try_from(u64::from_be_bytes(*len)).unwrap_or(usize::MAX)
+            }
+            _ => usize::MAX,
+        };
+        let payload = &payload[..payload.len().min(announced)];
         let mut long = Receiving::begun(header).into_room(payload.to_vec(), payload.len());
         long.check()?;
         self.long = Some(long);
-        self.bytes.clear();
+        let begun = self.at + header.len() + payload.len();
+        self.bytes.drain(..begun);
         self.at = 0;
         Ok(None)
     }
@@ -483,6 +495,7 @@ mod tests {
                 }
             });
             let end = loop {
+                let wait = wait || inbox.long.is_some();
                 match inbox.advance(ours.as_fd(), wait) {
                     Ok(message) => messages.push(message),
                     Err(Failure::System(e)) if wait => {
@@ -525,6 +538,11 @@ mod tests {
             (
                 &b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02hi"[..],
                 Some(&b"hi"[..]),
+                None,
+            ),
+            (
+                b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02hi\0\0\0\x01x",
+                Some(b"hi"),
                 None,
             ),
             (b"\0\0\0\x02hi\xff\xff\xff\xfe", Some(b"hi"), Some(-2)),

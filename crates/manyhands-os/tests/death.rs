@@ -43,7 +43,8 @@ fn let_go_of(taut: &[bool]) -> Vec<ExitStatus> {
     let children: Vec<_> = taut
         .iter()
         .map(|&taut| {
-            let fd = hold.line().unwrap();
+            let (fd, own) = hold.line().unwrap();
+            assert!(own.is_none());
             let (say, heard) = (&say, &heard);
             let child = forked(move || {
                 let mut line = Lifeline::new(fd);

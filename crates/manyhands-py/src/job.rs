@@ -403,6 +403,15 @@ impl PyJob {
         if self.kind != Kind::List {
             return false;
         }
+        let is_there = {
+            let state = self.state();
+            matches!(state.parts.get(state.ahead), Some(Some(_)))
+        };
+        // With the interpreter's lock from here on: no other thread forks meanwhile.
+        is_there && Python::attach(|py| self.read_one_ahead(py))
+    }
+
+    fn read_one_ahead(&self, py: Python<'_>) -> bool {
         let mut state = self.state();
         let is_free = state.decoding.is_none() && state.value.is_none() && state.failed.is_none();
         let at = state.ahead;
@@ -418,13 +427,13 @@ impl PyJob {
         state.decoding = Some(self.generation);
         let part = state.parts[at].take();
         drop(state);
-        let part = part.map(|part| {
-            Python::attach(|py| match part {
-                Part::Outcome(Outcome::Replied(reply)) => codec::read_plain(py, &reply)
+        let part = match part {
+            Some(Part::Outcome(Outcome::Replied(reply))) => Some(
+                codec::read_plain(py, &reply)
                     .map_or(Part::Outcome(Outcome::Replied(reply)), Part::List),
-                part => part,
-            })
-        });
+            ),
+            part => part,
+        };
         let mut state = self.state();
         if let Some(place) = state.parts.get_mut(at) {
             *place = part;

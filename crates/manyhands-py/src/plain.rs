@@ -49,7 +49,7 @@ const PICKLE: u8 = 0x80;
 const LONGEST_STRING: usize = 4096;
 /// Strings and bytes within a collection, for the same reason; shorter than a byte can say.
 const LONGEST_MEMBER: usize = 96;
-/// Members of a list or tuple that are not all numbers, and bytes of it and of what is in it.
+/// Members of a collection that are not all numbers, and bytes of it and of what is in it.
 const MOST_MEMBERS: usize = 16 << 10;
 const MOST_BYTES: usize = 1 << 20;
 /// Collections in collections.
@@ -250,6 +250,10 @@ impl Writer {
     }
 
     fn count(&mut self, kind: u8, len: usize) -> Option<()> {
+        // Before it is written: a pickle may be what there is memory for.
+        if len > MOST_MEMBERS || self.bytes.len() > MOST_BYTES {
+            return None;
+        }
         self.bytes.push(kind);
         match u8::try_from(len) {
             Ok(len) if len < MANY => self.bytes.push(len),

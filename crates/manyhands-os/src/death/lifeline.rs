@@ -41,17 +41,23 @@ impl Hold {
         })
     }
 
-    /// A line on it, the descriptor for [`Lifeline::new`]: one for each process that is to end.
-    pub fn line(&self) -> io::Result<OwnedFd> {
+    /// A line for one process that is to end: the descriptor for [`Lifeline::new`], and what else is to be held for
+    /// that process alone, where this hold cannot do it.
+    pub fn line(&self) -> io::Result<(OwnedFd, Option<Hold>)> {
         let read = self.read.get()?;
         // The kernel remembers one receiver for an open file: so each line is the pipe's end opened anew.
         let anew = format!("/proc/self/fd/{}", read.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::open(&*anew, flags, Mode::empty()) {
-            Ok(line) => Ok(line),
-            // Without `/proc` the process that came last is ended, the others see for themselves.
-            Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => duplicate(read),
-            Err(e) => Err(error::advised(e, "could not open a lifeline", MORE_FDS)),
+            Ok(line) => Ok((line, None)),
+            Err(e @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
+                Err(error::advised(e, "could not open a lifeline", MORE_FDS))
+            }
+            // Without `/proc`, or in a sandbox.
+            Err(_) => {
+                let own = Hold::new()?;
+                Ok((duplicate(own.read.get()?)?, Some(own)))
+            }
         }
     }
 }

@@ -59,26 +59,13 @@ pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
     best.map(|(at, _)| at)
 }
 
-/// The worker that was chosen last, by place and number, if it is there and has room.
-fn last(workers: &[Worker], (at, number): (usize, u64)) -> Option<&Worker> {
+/// Whether the worker with this number is better for a task that comes alone than any that [`choose`] would
+/// find: to wake another one takes longer than a small task.
+pub(super) fn still_hot(workers: &[Worker], number: u64) -> Option<usize> {
     workers
-        .get(at)
-        .filter(|worker| worker.number == number && space(worker) > 0)
-}
-
-/// Whether the worker that was chosen last is better than any that [`choose`] would find: to wake another one takes
-/// longer than small tasks do. Whoever hands it a task looks after it until it is begun.
-pub(super) fn still_quick(workers: &[Worker], chosen: (usize, u64)) -> Option<usize> {
-    last(workers, chosen)
-        .filter(|worker| worker.is_quick())
-        .map(|_| chosen.0)
-}
-
-/// The same for a task that nobody looks after.
-pub(super) fn still_hot(workers: &[Worker], chosen: (usize, u64)) -> Option<usize> {
-    last(workers, chosen)
-        .filter(|worker| worker.is_hot())
-        .map(|_| chosen.0)
+        .iter()
+        .position(|worker| worker.number == number)
+        .filter(|&at| space(&workers[at]) > 0 && workers[at].is_hot())
 }
 
 /// How many more tasks the workers could take.
@@ -101,12 +88,13 @@ pub(super) fn rested(workers: &[Worker]) -> usize {
         .count()
 }
 
-/// The worker with the most work that somebody else could do sooner.
+/// The worker with the most work that somebody else could do.
 pub(super) fn loaded(workers: &[Worker]) -> Option<usize> {
+    let ahead = |worker: &Worker| worker.load() as u64 * worker.pace_ns().max(1);
     workers
         .iter()
         .enumerate()
-        .filter(|(_, worker)| worker.keeps_waiting())
-        .max_by_key(|(_, worker)| worker.ahead_ns().max(worker.load() as u64))
+        .filter(|(_, worker)| worker.has_spare())
+        .max_by_key(|(_, worker)| ahead(worker))
         .map(|(at, _)| at)
 }

@@ -39,8 +39,8 @@ pub(super) struct Floor {
     pub(super) launching: usize,
     pub(super) next_number: u64,
     pub(super) next_serial: u64,
-    /// The worker that a task was handed to last, by place and number.
-    pub(super) last_chosen: (usize, u64),
+    /// The worker that a task which came alone was handed to last.
+    pub(super) last_chosen: u64,
     /// Tasks without a worker, in the order in which they will be handed out.
     pub(super) waiting: VecDeque<Task>,
     /// Where more tasks come from, first come first served.
@@ -92,7 +92,7 @@ impl Floor {
             launching: 0,
             next_number: 0,
             next_serial: 0,
-            last_chosen: (0, 0),
+            last_chosen: 0,
             waiting: VecDeque::new(),
             sources: VecDeque::new(),
             paused: Vec::new(),
@@ -210,21 +210,19 @@ impl Floor {
 
     /// Hands `task` to a worker, or gives it back if none has room. Not yet published.
     pub(super) fn place(&mut self, task: Task) -> Result<(), Task> {
-        let quick = dispatch::still_quick(&self.workers, self.last_chosen);
-        self.place_at(quick, task)
+        match dispatch::choose(&self.workers) {
+            Some(at) => self.hand(at, task),
+            None => Err(task),
+        }
     }
 
-    /// As [`place`](Self::place), from a thread that does not go on to take a turn.
+    /// As [`place`](Self::place), for a task that comes alone.
     pub(super) fn place_single(&mut self, task: Task) -> Result<(), Task> {
         let hot = dispatch::still_hot(&self.workers, self.last_chosen);
-        self.place_at(hot, task)
-    }
-
-    fn place_at(&mut self, best: Option<usize>, task: Task) -> Result<(), Task> {
-        let Some(at) = best.or_else(|| dispatch::choose(&self.workers)) else {
+        let Some(at) = hot.or_else(|| dispatch::choose(&self.workers)) else {
             return Err(task);
         };
-        self.last_chosen = (at, self.workers[at].number);
+        self.last_chosen = self.workers[at].number;
         self.hand(at, task)
     }
 

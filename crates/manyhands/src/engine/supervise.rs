@@ -375,7 +375,7 @@ impl Crew {
         let arguments = Memfd::create("manyhands-arguments", ARENA_LEN)?;
         let results = Memfd::create("manyhands-results", ARENA_LEN)?;
         let (bell, not_for_children) = private_bell()?;
-        let lifeline = self.hold.line()?;
+        let (lifeline, hold) = self.hold.line()?;
         let end = mailbox::create(memory, SHAPE);
         // Where address space is scarce there is no arena: payloads are streamed instead.
         let lender = Lending::from(&arguments).ok();
@@ -407,6 +407,7 @@ impl Crew {
                     borrower,
                     not_for_children,
                     bell,
+                    hold,
                 },
             },
         ))

@@ -406,12 +406,7 @@ impl Crew {
         } else {
             for task in drawn.drain(..) {
                 if floor.waiting.is_empty() {
-                    let left = match need {
-                        // The next item may be long in coming, and nobody takes a turn meanwhile.
-                        Need::Sure => floor.place_single(task),
-                        Need::IfCheap => floor.place(task),
-                    };
-                    if let Err(task) = left {
+                    if let Err(task) = floor.place(task) {
                         floor.put_off(task, need);
                     }
                 } else {

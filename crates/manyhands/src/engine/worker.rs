@@ -10,7 +10,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use manyhands_os::death::Child;
+use manyhands_os::death::{Child, Hold};
 use manyhands_os::fd::EventFd;
 use manyhands_os::fork_state::Registration;
 use manyhands_shm::arena::{Borrower, Descriptor};
@@ -24,10 +24,6 @@ const LEAST_PART: usize = 2048;
 /// A task that a worker has not begun for so long is somebody else's, if somebody else is idle. Waking
 /// a worker takes a thousandth of it.
 const OVERDUE: Duration = Duration::from_millis(50);
-/// Work that waits for a worker which is awake is worth waking another one from so many nanoseconds on.
-const WORTH_WAKING_NS: u64 = 50_000;
-/// And when that worker has been at one task for so long, whatever its tasks took before.
-const SLOW: Duration = Duration::from_micros(200);
 
 /// Which answers a thread that sleeps wants to be woken for at once.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +165,8 @@ pub(super) struct Worker {
     /// Dropped before `bell`, as it must be.
     _not_for_children: Registration,
     bell: EventFd,
+    /// What ends it when this process is gone, if the crew's hold does not.
+    _hold: Option<Hold>,
     handed: VecDeque<Handed>,
     known: HashSet<u32>,
     to_forget: Vec<u32>,
@@ -185,8 +183,6 @@ pub(super) struct Worker {
     absent: bool,
     /// The task that it was seen not to have begun, by serial, and since when.
     lying: Option<(u64, Instant)>,
-    /// The task that it was seen to run while others waited, by serial, and since when.
-    running: Option<(u64, Instant)>,
     pub(super) stopped: bool,
     unpublished: bool,
     result_bytes: usize,
@@ -204,6 +200,7 @@ pub(super) struct Equipment {
     /// Keeps the bell from forked children.
     pub(super) not_for_children: Registration,
     pub(super) bell: EventFd,
+    pub(super) hold: Option<Hold>,
 }
 
 impl Worker {
@@ -220,6 +217,7 @@ impl Worker {
             borrower,
             not_for_children,
             bell,
+            hold,
         } = equipment;
         Self {
             number,
@@ -230,6 +228,7 @@ impl Worker {
             borrower,
             _not_for_children: not_for_children,
             bell,
+            _hold: hold,
             handed: VecDeque::new(),
             known: HashSet::new(),
             to_forget: Vec::new(),
@@ -241,7 +240,6 @@ impl Worker {
             opens_ours: false,
             absent: false,
             lying: None,
-            running: None,
             stopped: false,
             unpublished: false,
             result_bytes,
@@ -317,13 +315,13 @@ impl Worker {
             .is_some_and(|(serial, since)| Some(serial) == first && since.elapsed() >= OVERDUE)
     }
 
-    /// Looks whether it gets to its tasks. If its first was not begun, or keeps it from the next, says when to look
-    /// again. Asked before the caller sleeps, so that no task costs a look at the clock.
+    /// Looks whether it gets to its tasks. If its first was not begun, says when to look again.
+    /// Asked before the caller sleeps, so that no task costs a look at the clock.
     pub(super) fn look_after(&mut self) -> Option<Instant> {
         let first = self.handed.front()?;
         if self.tasks.was_taken(first.ticket) {
             self.lying = None;
-            return self.look_at_running();
+            return None;
         }
         let now = Instant::now();
         let since = match self.lying {
@@ -334,46 +332,6 @@ impl Worker {
         let due = since + OVERDUE;
         // What is overdue already could not be moved a moment ago.
         Some(if due > now { due } else { now + OVERDUE })
-    }
-
-    fn look_at_running(&mut self) -> Option<Instant> {
-        if !self.has_spare() {
-            return None;
-        }
-        let serial = self.handed.front()?.serial;
-        let now = Instant::now();
-        let since = match self.running {
-            Some((running, since)) if running == serial => since,
-            _ => now,
-        };
-        self.running = Some((serial, since));
-        let due = since + SLOW;
-        Some(if due > now { due } else { now + OVERDUE })
-    }
-
-    /// Whether tasks that somebody else could do have to wait here, for longer than it takes to wake somebody.
-    pub(super) fn keeps_waiting(&self) -> bool {
-        let first = self.handed.front().map(|handed| handed.serial);
-        let is_slow =
-            |(serial, since): (u64, Instant)| Some(serial) == first && since.elapsed() >= SLOW;
-        self.has_spare()
-            && (self.ahead_ns() >= WORTH_WAKING_NS
-                || self.pace_ns == 0
-                || self.leaves_lying()
-                || self.running.is_some_and(is_slow))
-    }
-
-    /// How long it will probably take for what it has.
-    pub(super) fn ahead_ns(&self) -> u64 {
-        (self.load() as u64).saturating_mul(self.pace_ns)
-    }
-
-    /// Whether one more task is begun sooner here than by a worker that has to be woken.
-    pub(super) fn is_quick(&self) -> bool {
-        self.pace_ns > 0
-            && self.ahead_ns() < WORTH_WAKING_NS
-            && self.is_attentive()
-            && (self.unpublished || !self.tasks.is_asleep())
     }
 
     /// Remembers that a task had to be taken from it, until it moves again.
