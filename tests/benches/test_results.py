@@ -6,7 +6,9 @@ import importlib.util
 import json
 from pathlib import Path
 
-from benches import tables
+import pytest
+
+from benches import page, tables
 from benches.results import Cell, Results, Row
 
 FIGURES = Path(__file__).parents[2] / "tools" / "figures.py"
@@ -98,3 +100,34 @@ def test_the_readme_shows_rates_as_the_time_of_a_call() -> None:
         ["map, a call", "10 µs", "1 µs", "10.0"],
         ["Pool(2) by spawn: first result", "200 ms", "100 ms", "2.0"],
     ]
+
+
+def test_a_page_has_a_line_for_each_figure_and_a_column_for_each_number_of_workers(tmp_path: Path) -> None:
+    world = {"python": "3.13", "kernel": "6", "cores": 2, "rounds": 3, "quick": False, "free": 1.0, "packages": {}}
+    row = timed(multiprocessing=[0.004], manyhands=[0.001], loky=[0.002], ray=[0.003])
+    points = [
+        Row("waits", "scale", "fork", {"": "1/s"}, {"manyhands": Cell({"": [100.0 * n]})}, curve="waiting", workers=n)
+        for n in (1, 2)
+    ]
+    (tmp_path / "bench-pool.svg").touch()
+    text = page.page([Results(world, [row, *points])], tmp_path)
+    assert "| work by fork | 1 ms (1 ms..1 ms" in text
+    assert "| 4 | loky | 2 ms" in text and "| 2 |\n" in text
+    assert "| waiting: workers | 1 | 2 |" in text and "| manyhands | 100 /s | 200 /s |" in text
+    assert "(pictures/bench-pool.svg)" in text and "bench-scale" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"quick": True}, "quick run"), ({"rounds": 2}, "3 rounds or more"), ({"free": 0.5}, "busy machine")],
+)
+def test_a_page_of_figures_that_tell_nothing_is_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    path = tmp_path / "bench.json"
+    Results({"rounds": 5, "quick": False, "free": 1.0} | change).write(path)
+    with pytest.raises(SystemExit, match=said):
+        page.load(path)
+
+
+def test_a_page_of_nothing_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="run 'make bench' first"):
+        page.load(tmp_path / "bench.json")
