@@ -44,7 +44,7 @@ const NAP: Duration = Duration::from_micros(100);
 /// When so many workers' answers are due at about the same time, those that follow the first are waited for too.
 const CROWD: f64 = 4.0;
 /// Payloads from this length on are drawn one by one, as workers have room for them.
-const LARGE: usize = 64 << 10;
+const LARGE: usize = 8 << 10;
 /// The tending thread leaves the collecting to a waiting thread that comes within this time.
 const LINGER: Duration = Duration::from_millis(1);
 
