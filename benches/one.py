@@ -33,8 +33,11 @@ def main() -> int:
     # Forking beside threads, and what peers have to say to their own users.
     warnings.simplefilter("ignore")
     peers, workloads = load(options.also)
-    peer = peers[options.peer]
-    workload = next(one for one in workloads if one.name == options.workload)
+    named = {one.name: one for one in workloads}
+    for kind, name, known in (("peer", options.peer, peers), ("workload", options.workload, named)):
+        if name not in known:
+            raise SystemExit(f"benches.one: no {kind} is called {name!r}; 'python -m benches --list' names them")
+    peer, workload = peers[options.peer], named[options.workload]
     found: dict[str, object]
     try:
         figures = workload.measure(peer, options.method, options.quick)

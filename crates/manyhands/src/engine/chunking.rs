@@ -11,6 +11,10 @@ use std::collections::HashMap;
 const MOST_ITEMS: usize = 4096;
 /// How long a worker is to be busy with one task, in nanoseconds; what it costs to hand it out is a thousandth of it.
 const MOST_NS: u64 = 2_000_000;
+/// And as long as there is much to do, so many of which are a small part of it: each answer takes a core from a worker
+/// where workers have them all.
+const LONGEST_NS: u64 = 30_000_000;
+const SMALL_PART: u64 = 16;
 /// What is shorter than this is not worth a task of its own, though workers would end together more closely.
 const LEAST_NS: u64 = 100_000;
 /// Bytes of arguments, or of results, in one task.
@@ -38,16 +42,21 @@ pub enum Chunking {
 impl Chunking {
     /// How many items the next task has, after `drawn` of them.
     pub fn next(&self, drawn: usize, seen: &Seen) -> usize {
-        let share = match self {
+        let (share, most_ns) = match self {
             Self::Fixed(size) => return *size,
-            Self::Guided { len, workers } => len.saturating_sub(drawn).div_ceil(workers * 4),
-            Self::Growing { workers } => drawn / (workers * 8),
+            Self::Guided { len, workers } => {
+                let left = len.saturating_sub(drawn);
+                let part = seen.ns.saturating_mul(left as u64) / (*workers as u64 * SMALL_PART);
+                let share = left.div_ceil(workers * 4);
+                (share, part.clamp(MOST_NS, LONGEST_NS))
+            }
+            Self::Growing { workers } => (drawn / (workers * 8), MOST_NS),
         };
         // What is known of few items says little about many.
         let least = seen.least_items().min(drawn / 64);
         share
             .max(least)
-            .min(seen.most_items())
+            .min(seen.most_items(most_ns))
             .min(4 * drawn)
             .max(1)
     }
@@ -96,11 +105,11 @@ impl Seen {
         }
     }
 
-    fn most_items(&self) -> usize {
+    fn most_items(&self, most_ns: u64) -> usize {
         if self.ns == 0 {
             return 1;
         }
-        let most = (MOST_NS / self.ns).min(MOST_BYTES / self.bytes);
+        let most = (most_ns / self.ns).min(MOST_BYTES / self.bytes);
         usize::try_from(most).unwrap_or(MOST_ITEMS).min(MOST_ITEMS)
     }
 }
@@ -156,10 +165,22 @@ mod tests {
         };
         let drawn = 1 << 20;
         assert_eq!(guided.next(drawn, &seen(1, 1, 1)), MOST_ITEMS);
-        assert_eq!(guided.next(drawn, &seen(10_000, 1, 1)), 200);
-        assert_eq!(guided.next(drawn, &seen(10_000_000, 1, 1)), 1);
+        assert_eq!(guided.next(drawn, &seen(10_000, 1, 1)), 3000);
+        assert_eq!(guided.next(drawn, &seen(10_000_000, 1, 1)), 3);
+        assert_eq!(guided.next(drawn, &seen(50_000_000, 1, 1)), 1);
         assert_eq!(guided.next(drawn, &seen(1, 8 << 20, 1)), 1);
         assert_eq!(guided.next(drawn, &seen(1, 1, 100 << 10)), 10);
+    }
+
+    #[test]
+    fn tasks_are_shorter_when_less_is_left() {
+        let guided = Chunking::Guided {
+            len: 200,
+            workers: 2,
+        };
+        let sizes =
+            [10, 100, 130, 150, 199].map(|drawn| guided.next(drawn, &seen(10_000_000, 1, 1)));
+        assert_eq!(sizes, [3, 3, 2, 1, 1]);
     }
 
     #[test]
