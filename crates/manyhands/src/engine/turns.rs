@@ -14,11 +14,10 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::crew::{BELL, Crew, DEATHS, TENDER, Waited, Wish};
-use super::dispatch;
-use super::floor::{Floor, Phase, settle};
+use super::crew::{BELL, Crew, DEATHS, Waited, Wish};
+use super::floor::{Floor, settle};
 use super::park::Parker;
-use super::task::{Drawer, Drawn, Job, Need, Source, Task};
+use super::task::{Drawer, Job};
 use super::worker::Span;
 
 /// Answers that are due within this time are waited for together: a wake-up costs about as much.
@@ -35,18 +34,10 @@ const UNHURRIED: Span = Span {
 const LATEST: Duration = Duration::from_millis(1);
 /// A follower looks for itself this often, so that a bug is slow and not a hang.
 const FOLLOW: Duration = Duration::from_millis(50);
-/// A feeder is called when there is something to draw; it looks for itself now and then all the same.
-const LONG: Duration = Duration::from_secs(60);
-/// While somebody else collects, the tending thread looks this seldom.
-const LINGER_MOST: Duration = Duration::from_millis(50);
 /// What is said in this time is heard at once: a fraction of what workers have ahead.
 const NAP: Duration = Duration::from_micros(100);
 /// When so many workers' answers are due at about the same time, those that follow the first are waited for too.
 const CROWD: f64 = 4.0;
-/// Payloads from this length on are drawn one by one, as workers have room for them.
-const LARGE: usize = 8 << 10;
-/// The tending thread leaves the collecting to a waiting thread that comes within this time.
-const LINGER: Duration = Duration::from_millis(1);
 
 impl Crew {
     /// Waits until `goal` says yes, doing meanwhile whatever the pool needs to get there.
@@ -303,7 +294,7 @@ impl Crew {
     }
 
     /// Wakes the thread that sleeps for all, if one does: it may wait for what was just done.
-    fn call_sleeper(&self) {
+    pub(super) fn call_sleeper(&self) {
         fence(Ordering::SeqCst); // pairs with the fence in `rest`
         if self.asleep.load(Ordering::Relaxed) {
             let _ = self.parent_bell.ring();
@@ -327,7 +318,7 @@ impl Crew {
 
     /// Finishes what is owed, if that is for this thread to do: because it tends, be it in the
     /// midst of a callback, or because the last thread that did so has left. `true`: something was done.
-    fn run_callbacks(&self) -> bool {
+    pub(super) fn run_callbacks(&self) -> bool {
         let me = thread::current().id();
         let mut done = false;
         while self.is_ours() {
@@ -349,170 +340,8 @@ impl Crew {
     }
 
     /// Whether callbacks are to be run.
-    fn owes_callbacks(&self) -> bool {
+    pub(super) fn owes_callbacks(&self) -> bool {
         !self.floor().unfinished.is_empty()
-    }
-
-    fn draw(&self, mut source: Box<dyn Source>, room: usize) {
-        let mut drawn = Vec::new();
-        // An input that may wait for something, perhaps for what comes of its first item, has each
-        // item handed out before the next is asked for: that may be the same buffer, filled anew.
-        let at_once = source.drawer() != Drawer::Anyone;
-        // Large ones too: one that finds no room has to be copied.
-        let need = if at_once { Need::Sure } else { Need::IfCheap };
-        let more = source.draw(room.min(64), &mut |task| {
-            let large = task.payload.len() >= LARGE;
-            drawn.push(task);
-            !(at_once || large) || self.hand_out(&mut drawn, need)
-        });
-        self.hand_out(&mut drawn, need);
-        if !self.is_ours() {
-            return; // the input forked, and this is the child
-        }
-        let mut floor = self.floor();
-        floor.drawing -= 1;
-        match more {
-            // Its job learns that no more tasks come when the source is dropped.
-            _ if source.is_over() || floor.cancelled || matches!(floor.phase, Phase::Over(_)) => {
-                floor.ended.push_back(source)
-            }
-            Drawn::More => floor.sources.push_front(source),
-            // Its consumer may have come since it paused; if not, it will call `resume`.
-            Drawn::Paused if source.is_ready(self.is_joining()) => floor.sources.push_front(source),
-            Drawn::Paused => {
-                floor.paused.push(source);
-                floor.paused_at = Some(Instant::now());
-            }
-            Drawn::Done => floor.ended.push_back(source),
-        }
-        let litter = floor.litter();
-        drop(floor);
-        drop(litter);
-        // Whoever waits may wait for just this input to end, so that the pool may.
-        self.call_sleeper();
-    }
-
-    /// Hands out tasks that were drawn. `false`: the workers have no room for more.
-    fn hand_out(&self, drawn: &mut Vec<Task>, need: Need) -> bool {
-        if drawn.is_empty() || !self.is_ours() {
-            return true;
-        }
-        let mut floor = self.floor();
-        let mut settled = Vec::new();
-        if let Phase::Over(why) = &floor.phase {
-            let why = Arc::clone(why);
-            floor.waiting.extend(drawn.drain(..));
-            settled = floor.abandon(&why);
-        } else {
-            for task in drawn.drain(..) {
-                if floor.waiting.is_empty() {
-                    if let Err(task) = floor.place(task) {
-                        floor.put_off(task, need);
-                    }
-                } else {
-                    floor.put_off(task, need);
-                }
-            }
-            floor.publish();
-        }
-        let more = floor.waiting.is_empty() && dispatch::room(&floor.workers) > 0;
-        let litter = floor.litter();
-        drop(floor);
-        drop(litter);
-        let told = settle(settled);
-        self.let_go(told.orphans);
-        if told.look {
-            self.call_followers();
-        }
-        self.finish(told.finished);
-        more
-    }
-
-    /// Draws again from paused sources that are ready now.
-    pub fn resume(&self) {
-        if !self.is_ours() {
-            return;
-        }
-        let hurry = self.is_joining();
-        let mut floor = self.floor();
-        let (ready, paused): (Vec<_>, _) = std::mem::take(&mut floor.paused)
-            .into_iter()
-            .partition(|source| source.is_ready(hurry));
-        floor.paused = paused;
-        if ready.is_empty() {
-            return;
-        }
-        floor.sources.extend(ready);
-        drop(floor);
-        self.call_sleeper();
-        self.call_feeders();
-        self.call_tender();
-    }
-
-    /// Draws from the sources that only a feeder may draw from, as the workers get ready for
-    /// more. Returns after `stop_tending`.
-    pub fn feed(&self) {
-        self.floor().feeding.0 += 1;
-        self.feed_until_over();
-        if self.is_ours() {
-            self.floor().feeding.0 -= 1;
-        }
-    }
-
-    fn feed_until_over(&self) {
-        while self.is_ours() && !self.over.load(Ordering::Acquire) {
-            let parker = Arc::new(Parker::default());
-            let (source, room) = {
-                let mut floor = self.floor();
-                let room = match floor.waiting.is_empty() {
-                    true => dispatch::room(&floor.workers),
-                    false => 0,
-                };
-                let source = match room {
-                    0 => None,
-                    _ => floor.take_source(|drawer| drawer == Drawer::Feeder),
-                };
-                match source {
-                    Some(_) => floor.feeding.1 += 1,
-                    None => floor.feeders.push(Arc::clone(&parker)),
-                }
-                (source, room)
-            };
-            if let Some(source) = source {
-                self.draw(source, room);
-                if self.is_ours() {
-                    self.floor().feeding.1 -= 1;
-                }
-            } else if !self.over.load(Ordering::Acquire) {
-                parker.park(LONG);
-                self.floor()
-                    .feeders
-                    .retain(|other| !Arc::ptr_eq(other, &parker));
-            }
-        }
-    }
-
-    /// Makes feeders look for something to draw.
-    pub(super) fn call_feeders(&self) {
-        let (feeders, wanted) = {
-            let mut floor = self.floor();
-            (std::mem::take(&mut floor.feeders), floor.wants_feeder())
-        };
-        feeders.iter().for_each(|parker| parker.call());
-        if wanted {
-            self.call_tender(); // who sees to it that there is another one
-        }
-    }
-
-    /// Whether another thread is to call [`feed`](Crew::feed) beside the `known` ones that do.
-    pub fn wants_feeder(&self, known: usize) -> bool {
-        let floor = self.floor();
-        floor.feeding.0 == known && floor.wants_feeder()
-    }
-
-    /// Whether any source is being drawn from at this moment.
-    pub fn is_drawing(&self) -> bool {
-        self.is_ours() && self.floor().drawing > 0
     }
 
     fn bury_functions(&self, floor: &mut Floor) {
@@ -524,125 +353,6 @@ impl Crew {
                 .workers
                 .iter_mut()
                 .for_each(|worker| worker.forget(id));
-        }
-    }
-
-    /// Calls the tending thread, if it sleeps, because something was left to do.
-    pub fn attend(&self) {
-        if self.is_ours() && self.tender_idle.load(Ordering::Acquire) {
-            let _ = self.tender_bell.ring();
-        }
-    }
-
-    /// Has the tending thread, wherever it is, look at a source that was just put on the floor.
-    pub(super) fn call_tender(&self) {
-        self.attend();
-        // Unlike a task, a source waits for no answer that would wake the one who sleeps.
-        if self.tender_leads.load(Ordering::Acquire) {
-            let _ = self.parent_bell.ring();
-        }
-    }
-
-    /// Ends [`Crew::tend`] wherever it is.
-    pub fn stop_tending(&self) {
-        self.over.store(true, Ordering::Release);
-        if self.is_ours() {
-            let _ = self.tender_bell.ring();
-            let _ = self.parent_bell.ring();
-            self.call_feeders();
-        }
-    }
-
-    /// Does what the pool needs while nobody waits for it: collects answers, runs
-    /// callbacks, hands out tasks, replaces dead workers. Returns `false` after `stop_tending`,
-    /// and `true` to be called again after [`Crew::bury`], and once there is another feeder if one is
-    /// [wanted](Crew::wants_feeder).
-    pub fn tend(&self) -> bool {
-        if !self.is_ours() {
-            return false;
-        }
-        let me = thread::current().id();
-        self.floor().tenders.push(me);
-        if self.tend_until_over() {
-            self.floor().tenders.retain(|other| *other != me);
-            return true;
-        }
-        // What is still owed, or comes between, is done before this thread counts as gone.
-        while self.is_ours() {
-            self.run_callbacks();
-            let mut floor = self.floor();
-            if floor.unfinished.is_empty() {
-                floor.tenders.retain(|other| *other != me);
-                break;
-            }
-        }
-        false
-    }
-
-    /// `true`: there is something to bury first.
-    fn tend_until_over(&self) -> bool {
-        let mut nap = LINGER;
-        while self.is_ours() && !self.over.load(Ordering::Acquire) {
-            if self.run_callbacks() {
-                continue;
-            }
-            let has_work = self.has_work();
-            if self.floor().wants_feeder() {
-                return true;
-            }
-            if self.has_many_orphans() || (!has_work && self.has_orphans()) {
-                return true;
-            }
-            if !has_work {
-                self.tender_idle.store(true, Ordering::SeqCst);
-                // Work that was submitted before the flag was up is seen here; later work rings.
-                if !self.has_work() && !self.owes_callbacks() && !self.over.load(Ordering::Acquire)
-                {
-                    self.doze(None);
-                }
-                self.tender_idle.store(false, Ordering::SeqCst);
-                self.turn();
-                nap = LINGER;
-                continue;
-            }
-            let is_watched = self.watched.load(Ordering::Acquire) > 0;
-            let collected = self.asleep.load(Ordering::Acquire);
-            if !is_watched || collected {
-                self.doze(Some(nap));
-            }
-            if self.asleep.load(Ordering::Acquire) {
-                // Somebody waits, and collects.
-                nap = (nap * 2).min(LINGER_MOST);
-                continue;
-            }
-            nap = LINGER;
-            self.tender_leads.store(true, Ordering::Release);
-            let enough = || {
-                self.over.load(Ordering::Acquire)
-                    || !self.floor().followers.is_empty()
-                    || self.owes_callbacks()
-                    || !self.has_work()
-                    || self.has_many_orphans()
-                    || self.floor().wants_feeder()
-            };
-            self.wait(&enough, None, None, Wish::Tend);
-            self.tender_leads.store(false, Ordering::Release);
-        }
-        false
-    }
-
-    fn doze(&self, limit: Option<Duration>) {
-        let mut ready = Vec::new();
-        let _ = self.tender.wait(&mut ready, limit);
-        if ready.contains(&TENDER) {
-            let _ = self.tender_bell.drain();
-            if self.over.load(Ordering::Acquire) {
-                // The last ring is for every thread that dozes here, should there be several.
-                let _ = self.tender_bell.ring();
-            }
-        }
-        if ready.contains(&DEATHS) {
-            self.floor().deaths_seen_ns = 0;
         }
     }
 }

@@ -6,6 +6,10 @@
 //! frames that this process wrote.
 //! Not here: choosing the worker (`dispatch`), noticing its death (`supervise`).
 
+mod handed;
+mod recall;
+mod stream;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +18,13 @@ use manyhands_os::death::{Child, Hold};
 use manyhands_os::fd::EventFd;
 use manyhands_os::fork_state::Registration;
 use manyhands_shm::arena::{Borrower, Descriptor};
-use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter, Ticket};
+use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter};
 
-use super::task::{Function, Job, Need, Outcome, Payload, Reply, SharedBuffer, Task};
+use super::task::{Job, Need, Outcome, Reply, SharedBuffer, Task};
 use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
+pub(super) use handed::Spent;
+use handed::{Closing, Handed};
 
-/// A part of a stream is not worth a frame below this many bytes.
-const LEAST_PART: usize = 2048;
 /// A task that a worker has not begun for so long is somebody else's, if somebody else is idle. Waking
 /// a worker takes a thousandth of it.
 const OVERDUE: Duration = Duration::from_millis(50);
@@ -37,107 +41,6 @@ pub(super) struct Span {
 impl Span {
     /// Each by itself.
     pub(super) const EACH: Self = Self { ns: 0, owed: true };
-}
-
-/// A task that sits in the worker's mailbox or is being run.
-pub(super) struct Handed {
-    pub(super) job: Arc<dyn Job>,
-    pub(super) index: u64,
-    serial: u64,
-    mode: u8,
-    function: Option<Arc<Function>>,
-    ticket: Ticket,
-    loans: Vec<Descriptor>,
-    /// How many of these loans, the last ones, are buffers; a first one may be the bytes.
-    buffers: usize,
-    /// Bytes in its frame that are no payload: the table of loans.
-    table_len: usize,
-    /// What cannot be read back from the ring and from the blocks: all of a payload that was streamed, with
-    /// buffers of its own.
-    retained: Option<Payload>,
-    /// How long the whole payload is, if it is not in the ring.
-    bytes: usize,
-    streamed: bool,
-}
-
-/// What is left of a task whose outcome is known. It may run code of the user when it is dropped, so
-/// it is handed on to be dropped without the floor's lock.
-pub(super) struct Spent {
-    _job: Option<Arc<dyn Job>>,
-    _function: Option<Arc<Function>>,
-    _payload: Option<Payload>,
-}
-
-impl From<Task> for Spent {
-    fn from(task: Task) -> Self {
-        Self {
-            _job: Some(task.job),
-            _function: task.function,
-            _payload: Some(task.payload),
-        }
-    }
-}
-
-impl From<Vec<SharedBuffer>> for Spent {
-    fn from(buffers: Vec<SharedBuffer>) -> Self {
-        Self {
-            _job: None,
-            _function: None,
-            _payload: Some(Payload {
-                bytes: Vec::new(),
-                buffers,
-            }),
-        }
-    }
-}
-
-impl From<Arc<Function>> for Spent {
-    fn from(function: Arc<Function>) -> Self {
-        Self {
-            _job: None,
-            _function: Some(function),
-            _payload: None,
-        }
-    }
-}
-
-impl Handed {
-    /// Takes what is needed to settle it from what may be dropped later.
-    fn part(self) -> (Arc<dyn Job>, u64, Spent) {
-        let job = Arc::clone(&self.job);
-        (
-            job,
-            self.index,
-            Spent {
-                _job: Some(self.job),
-                _function: self.function,
-                _payload: self.retained,
-            },
-        )
-    }
-}
-
-/// What a stream in progress will turn into once its last part is sent.
-enum Closing {
-    Function(Arc<Function>),
-    /// The stream has its payload.
-    Task {
-        task: Task,
-        serial: u64,
-    },
-}
-
-/// The task that was being streamed, whole again; else what was.
-fn unstreamed((stream, closing): (Stream, Closing)) -> Result<Task, Arc<Function>> {
-    match closing {
-        Closing::Function(function) => Err(function),
-        Closing::Task { mut task, .. } => {
-            if let Cargo::Own(payload) = stream.into_cargo() {
-                task.payload = payload;
-            }
-            Ok(task)
-        }
-    }
 }
 
 /// What a worker said since it was last asked.
@@ -256,30 +159,6 @@ impl Worker {
     /// Bytes of large payloads that it holds.
     pub(super) fn bytes_held(&self) -> usize {
         self.bytes_held
-    }
-
-    /// Lets go of every task, begun or not, for a pool that is over. Those not begun never will be: a
-    /// worker that outlives its SIGTERM finds nothing more to do.
-    pub(super) fn abandon(&mut self, litter: &mut Vec<Spent>) -> Vec<(Arc<dyn Job>, u64, Spent)> {
-        self.bytes_held = 0;
-        litter.append(&mut self.spent);
-        let streaming = match self.outgoing.take().map(unstreamed) {
-            Some(Ok(task)) => Some((Arc::clone(&task.job), task.index, task.into())),
-            Some(Err(function)) => {
-                litter.push(function.into());
-                None
-            }
-            None => None,
-        };
-        // The youngest first: a streamed task whose parts were read is then never followed by another.
-        for handed in self.handed.iter().rev() {
-            let _ = self.tasks.revoke(handed.ticket);
-        }
-        self.handed
-            .drain(..)
-            .map(Handed::part)
-            .chain(streaming)
-            .collect()
     }
 
     /// Smoothed nanoseconds a task takes here; 0 while nothing is known.
@@ -449,147 +328,6 @@ impl Worker {
         }
     }
 
-    /// Sends a function ahead of its first task. `false`: not yet, there is no room.
-    fn define(&mut self, function: Arc<Function>) -> bool {
-        if let Some(frozen) = &function.frozen {
-            if !self.ready {
-                return false; // it has not said yet whether it can open what we keep
-            }
-            if self.opens_ours
-                && function.payload.bytes.len() <= wire::INLINE_MAX
-                && let Ok(table) = wire::frozen_table(frozen)
-                && table.len() + function.payload.bytes.len() <= self.tasks.max_payload()
-            {
-                let parts = [&table[..], &function.payload.bytes[..]];
-                return self.push_definition(function.id, wire::FROZEN, &parts);
-            }
-        }
-        let Some(packed) = wire::pack(
-            &function.payload,
-            self.lender.as_mut(),
-            self.tasks.max_payload(),
-        ) else {
-            self.outgoing = Some((
-                Stream::new(Cargo::Published(Arc::clone(&function))),
-                Closing::Function(function),
-            ));
-            self.advance_stream();
-            return self.outgoing.is_none();
-        };
-        let inline: &[u8] = if packed.inline {
-            &function.payload.bytes
-        } else {
-            &[]
-        };
-        let pushed = self.push_definition(function.id, packed.flags, &[&packed.table, inline]);
-        if !pushed {
-            self.reclaim(packed.loans);
-        }
-        pushed
-    }
-
-    fn push_definition(&mut self, id: u32, flags: u16, parts: &[&[u8]]) -> bool {
-        let head = Head {
-            kind: to_worker::DEFINE,
-            flags,
-            tag: id,
-            id: 0,
-            extra: 0,
-        };
-        let pushed = self.tasks.push(head, parts).is_ok();
-        if pushed {
-            self.unpublished = true;
-            self.known.insert(id);
-        }
-        pushed
-    }
-
-    /// Remembers that a function is not needed any more.
-    pub(super) fn forget(&mut self, id: u32) {
-        if self.known.remove(&id) {
-            self.to_forget.push(id);
-        }
-    }
-
-    fn send_forgets(&mut self) {
-        while let Some(&id) = self.to_forget.last() {
-            let head = Head {
-                kind: to_worker::FORGET,
-                flags: 0,
-                tag: id,
-                id: 0,
-                extra: 0,
-            };
-            if self.tasks.push(head, &[]).is_err() {
-                return;
-            }
-            self.unpublished = true;
-            self.to_forget.pop();
-        }
-    }
-
-    /// Sends what fits of a stream in progress, and its closing frame after the last part.
-    pub(super) fn advance_stream(&mut self) {
-        while let Some((stream, closing)) = &mut self.outgoing {
-            if !stream.is_done() {
-                // A part is only cut once it is known to fit.
-                let room = self.tasks.room();
-                if room < LEAST_PART {
-                    return;
-                }
-                if let Some((head, bytes)) = stream.next_part(to_worker::PART, room) {
-                    let pushed = self.tasks.push(head, &[bytes]);
-                    debug_assert!(pushed.is_ok(), "room() promised {room} bytes");
-                    self.unpublished = true;
-                }
-                continue;
-            }
-            let (flags, content) = stream.closing();
-            let head = match closing {
-                Closing::Function(function) => Head {
-                    kind: to_worker::DEFINE,
-                    flags,
-                    tag: function.id,
-                    id: 0,
-                    extra: 0,
-                },
-                Closing::Task { task, serial } => Head {
-                    kind: to_worker::TASK,
-                    flags: wire::mark(task.mode) | flags,
-                    tag: task.function.as_ref().map_or(0, |function| function.id),
-                    id: *serial,
-                    extra: 0,
-                },
-            };
-            let Ok(ticket) = self.tasks.push(head, &[&content]) else {
-                return;
-            };
-            self.unpublished = true;
-            match self.outgoing.take().map(unstreamed) {
-                Some(Err(function)) => {
-                    self.known.insert(function.id);
-                    // Perhaps nobody else needs it any more.
-                    self.spent.push(function.into());
-                }
-                Some(Ok(task)) => self.enlist(Handed {
-                    job: task.job,
-                    index: task.index,
-                    serial: head.id,
-                    mode: task.mode,
-                    function: task.function,
-                    ticket,
-                    loans: Vec::new(),
-                    buffers: 0,
-                    table_len: 0,
-                    bytes: task.payload.len(),
-                    retained: Some(task.payload),
-                    streamed: true,
-                }),
-                None => {}
-            }
-        }
-    }
-
     /// Tells the worker to leave once it has done what it was handed. `false`: no room yet.
     pub(super) fn stop(&mut self) -> bool {
         if !self.stopped && self.outgoing.is_none() {
@@ -717,123 +455,4 @@ impl Worker {
         }
         Ok(())
     }
-
-    /// Takes the youngest task back that the worker has not begun, if there is one.
-    pub(super) fn take_back(&mut self) -> Option<Task> {
-        self.note_absence();
-        let last = self.handed.back()?;
-        if last.streamed || !self.tasks.revoke(last.ticket) {
-            return None;
-        }
-        let handed = self.handed.pop_back()?;
-        self.bytes_held -= handed.bytes;
-        self.restore(handed)
-    }
-
-    /// Whether it has begun a task of `job`.
-    pub(super) fn has_begun(&self, job: &Arc<dyn Job>) -> bool {
-        self.handed
-            .iter()
-            .any(|handed| Arc::ptr_eq(&handed.job, job) && self.tasks.was_taken(handed.ticket))
-    }
-
-    /// Takes back every task that was not begun, of jobs that `is_meant` says yes to.
-    pub(super) fn take_back_those(
-        &mut self,
-        mut is_meant: impl FnMut(&Arc<dyn Job>) -> bool,
-    ) -> Vec<(Arc<dyn Job>, u64, Spent)> {
-        let mut taken = Vec::new();
-        let mut kept = VecDeque::with_capacity(self.handed.len());
-        for handed in std::mem::take(&mut self.handed) {
-            if is_meant(&handed.job) && !handed.streamed && self.tasks.revoke(handed.ticket) {
-                self.bytes_held -= handed.bytes;
-                let mut handed = handed;
-                self.reclaim(std::mem::take(&mut handed.loans));
-                taken.push(handed.part());
-                if let Some(left) = &mut self.tasks_left {
-                    *left += 1;
-                }
-            } else {
-                kept.push_back(handed);
-            }
-        }
-        self.handed = kept;
-        taken
-    }
-
-    fn restore(&mut self, handed: Handed) -> Option<Task> {
-        let payload = match handed.retained {
-            Some(payload) => payload,
-            None => {
-                let (_, mut frame) = self.tasks.read_back(handed.ticket)?;
-                let mut recalled = Vec::with_capacity(handed.loans.len());
-                if let Some(lender) = &mut self.lender {
-                    for descriptor in handed.loans {
-                        recalled.push(lender.recall(descriptor)?);
-                    }
-                }
-                let buffers = recalled.split_off(recalled.len().checked_sub(handed.buffers)?);
-                Payload {
-                    bytes: match recalled.first() {
-                        Some(bytes) => bytes.to_vec(),
-                        None => frame.split_off(handed.table_len.min(frame.len())),
-                    },
-                    buffers: buffers
-                        .into_iter()
-                        .map(|loan| Arc::new(loan) as SharedBuffer)
-                        .collect(),
-                }
-            }
-        };
-        if let Some(left) = &mut self.tasks_left {
-            *left += 1;
-        }
-        Some(Task {
-            job: handed.job,
-            index: handed.index,
-            function: handed.function,
-            mode: handed.mode,
-            payload,
-        })
-    }
-
-    /// Settles the affairs of a worker that is known to be dead, after a last `listen`:
-    /// the task that it was running, and those that it had not begun.
-    pub(super) fn bury(mut self) -> Remains {
-        let mut remains = Remains {
-            running: Vec::new(),
-            queued: Vec::new(),
-            spent: Vec::new(),
-        };
-        for handed in std::mem::take(&mut self.handed) {
-            if self.tasks.was_taken(handed.ticket) {
-                let (job, index, spent) = handed.part();
-                remains.running.push((job, index));
-                remains.spent.push(spent);
-            } else {
-                let (job, index) = (Arc::clone(&handed.job), handed.index);
-                match self.restore(handed) {
-                    Some(task) => remains.queued.push(task),
-                    None => remains.running.push((job, index)),
-                }
-            }
-        }
-        match self.outgoing.take().map(unstreamed) {
-            Some(Ok(task)) => remains.queued.push(task),
-            Some(Err(function)) => remains.spent.push(function.into()),
-            None => {}
-        }
-        remains.spent.append(&mut self.spent);
-        remains
-    }
-}
-
-/// The unfinished tasks of a dead worker.
-pub(super) struct Remains {
-    /// Begun, and lost with it.
-    pub(super) running: Vec<(Arc<dyn Job>, u64)>,
-    /// Never begun: unharmed, in order.
-    pub(super) queued: Vec<Task>,
-    /// What is left of those that were begun.
-    pub(super) spent: Vec<Spent>,
 }
