@@ -10,6 +10,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::thread;
 
 use manyhands_os::frozen::{Address, Frozen};
 use manyhands_os::memory::{Mapping, Memfd};
@@ -72,6 +73,9 @@ const MAX_PIECES: usize = 1 << 20;
 /// For pieces from this length on that go to memory which was never touched the pages are got in one go.
 const POPULATE: usize = 1 << 20;
 
+/// And pieces from this length on are worth a thread for half of it.
+const GIANT: usize = 32 << 20;
+
 /// An arena that this side lends from.
 pub(super) struct Lending {
     lender: Lender,
@@ -89,13 +93,37 @@ impl Lending {
     fn lend_filled(&mut self, piece: &[u8]) -> Option<Descriptor> {
         let mut loan = self.lender.lend(piece.len())?;
         if loan.is_cold() && piece.len() >= POPULATE {
-            // Dropped after an error, the loan goes back.
             let at = loan.offset() as usize;
-            self.memory.populate(at, piece.len()).ok()?;
+            // Dropped after an error, the loan goes back.
+            fill_cold(&self.memory, at, loan.as_mut_slice(), piece).ok()?;
+        } else {
+            loan.write(0, piece);
         }
-        loan.write(0, piece);
         Some(loan.descriptor())
     }
+}
+
+/// Gets pages for `block`, which begins at `at` of `memory`, and copies `piece` there; a giant's halves on two cores.
+fn fill_cold(memory: &Mapping, at: usize, block: &mut [u8], piece: &[u8]) -> io::Result<()> {
+    let fill = |at: usize, block: &mut [u8], piece: &[u8]| {
+        memory.populate(at, piece.len())?;
+        block.copy_from_slice(piece);
+        Ok(())
+    };
+    if piece.len() < GIANT {
+        return fill(at, block, piece);
+    }
+    let half = piece.len() / 2;
+    let (first, second) = block.split_at_mut(half);
+    thread::scope(|scope| {
+        let rest = &piece[half..];
+        let helper =
+            thread::Builder::new().spawn_scoped(scope, move || fill(at + half, second, rest))?;
+        fill(at, first, &piece[..half])?;
+        helper
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
 }
 
 impl Deref for Lending {
