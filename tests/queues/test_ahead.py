@@ -50,18 +50,11 @@ def test_a_queue_is_ready_as_long_as_it_has_items(filled: Any) -> None:
     assert filled.empty()
 
 
-def test_another_process_goes_on_where_one_stopped(context: Any, filled: Any) -> None:
+@pytest.mark.parametrize("pipe_alone", [False, True])
+def test_another_process_goes_on_where_one_stopped(context: Any, filled: Any, pipe_alone: bool) -> None:
     answers = context.SimpleQueue()
-    child = context.Process(target=users.get_some, args=(filled, 3, answers))
-    child.start()
-    assert answers.get() == ITEMS[1:4]
-    child.join()
-    assert [filled.get() for _ in ITEMS[4:]] == ITEMS[4:]
-
-
-def test_a_process_that_is_given_the_pipe_alone_gets_what_is_next(context: Any, filled: Any) -> None:
-    answers = context.SimpleQueue()
-    child = context.Process(target=users.receive_some, args=(filled._reader, 3, answers))
+    target, given = (users.receive_some, filled._reader) if pipe_alone else (users.get_some, filled)
+    child = context.Process(target=target, args=(given, 3, answers))
     child.start()
     assert answers.get() == ITEMS[1:4]
     child.join()

@@ -189,16 +189,13 @@ impl Child {
                 }
             }
             // The report follows the end: one wake-up instead of two. Not for ever, as the server may hang.
-            Origin::Remote {
-                pidfd: Some(_),
-                report,
-                ..
-            } => poll::readable(&[report.get()?], at_most(REPORT_PATIENCE))?,
-            Origin::Remote {
-                pidfd: None,
-                report,
-                ..
-            } => poll::readable(&[report.get()?], left)?,
+            Origin::Remote { pidfd, report, .. } => {
+                let patience = match pidfd {
+                    Some(_) => at_most(REPORT_PATIENCE),
+                    None => left,
+                };
+                poll::readable(&[report.get()?], patience)?
+            }
         };
         Ok(())
     }
