@@ -317,14 +317,9 @@ impl Floor {
             let Some(task) = self.workers[loaded].take_back() else {
                 return;
             };
-            let serial = self.next_serial;
-            self.next_serial += 1;
-            if let Err(task) = self.workers[idle].hand(task, serial) {
+            if let Err(task) = self.hand(idle, task) {
                 self.waiting.push_front(task);
                 return;
-            }
-            if let Some(span) = self.armed {
-                self.workers[idle].arm_too(span);
             }
         }
     }
