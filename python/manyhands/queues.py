@@ -21,8 +21,9 @@ from queue import Empty as Empty
 from queue import Full as Full
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from . import _engine, context, reduction
-from .connection import Connection, Pipe, reduce_connection
+from . import _engine, context
+from ._queue_pipe import Reader, new_pipe, ring_of, shared
+from .connection import Connection
 from .synchronize import SEM_VALUE_MAX, BoundedSemaphore, Lock, Semaphore
 from .util import Finalize, debug, info, is_exiting, register_after_fork
 
@@ -82,45 +83,6 @@ def _once(act: Callable[[], None]) -> Callable[[], None]:
     return once
 
 
-class _Reader(Connection):
-    """The end of a queue's pipe that is read from.
-
-    Whoever gets an item may read with it how long the next one is, and notes that in the readers' lock; so whoever
-    receives from the pipe himself has to look there first.
-    """
-
-    _lock: Any = None
-
-    def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:  # type: ignore[override]
-        return _engine.recv_message(self._handle, maxsize, self._lock._semlock)  # type: ignore[arg-type]
-
-    def _recv_object(self) -> Any:
-        if context.reduction.ForkingPickler is _ForkingPickler:
-            return _engine.recv_object(self, self._handle, self._lock._semlock)  # type: ignore[arg-type]
-        return super()._recv_object()
-
-
-def _reduce_reader(reader: _Reader) -> Any:
-    if context.get_spawning_popen() is None:
-        return reduce_connection(reader)  # its lock goes nowhere else than to a child
-    return _rebuild_reader, (*reduce_connection(reader), reader._lock)
-
-
-def _rebuild_reader(make: Any, arguments: Any, rlock: Any) -> Any:
-    return _shared(make(*arguments), rlock)
-
-
-reduction.register(_Reader, _reduce_reader)
-
-
-def _shared(reader: Any, rlock: Any) -> Any:
-    """Return the end of a queue's pipe whose readers share `rlock`; unpickled, it was a plain connection."""
-    if type(reader) is Connection and type(rlock) is Lock:
-        reader.__class__ = _Reader
-        reader._lock = rlock  # type: ignore[attr-defined]
-    return reader
-
-
 class Queue(Generic[_T]):
     """A queue that any number of processes and threads put into and get from.
 
@@ -129,8 +91,8 @@ class Queue(Generic[_T]):
 
     A child gets the queue as an argument, or by inheritance; it can be pickled for nothing else.
 
-    Differs: while the pipe has room, put() itself pickles the item and, if it is small, writes it; the thread
-    starts only when there is more.  Exit waits for nobody when no process is left that could read.  `shutdown` is
+    Differs: while there is room, put() itself pickles the item and lays it into shared memory, or writes it to the pipe;
+    it waits at most 2 ms for a reader who is reading to make room.  The thread starts only when there is more.  Exit waits for nobody when no process is left that could read.  `shutdown` is
     there on every Python.
     """
 
@@ -141,11 +103,10 @@ class Queue(Generic[_T]):
         if maxsize <= 0:
             maxsize = SEM_VALUE_MAX
         self._maxsize = maxsize
-        self._reader, self._writer = Pipe(duplex=False)
         self._rlock = ctx.Lock()
-        _shared(self._reader, self._rlock)
-        self._opid = os.getpid()
         self._wlock = ctx.Lock()
+        self._reader, self._writer = new_pipe(self._rlock, self._wlock)
+        self._opid = os.getpid()
         self._sem = ctx.BoundedSemaphore(maxsize)
         self._phase = ctx.Semaphore(_OPEN)
         self._ignore_epipe = False  # for executors, who tear queues down
@@ -166,7 +127,7 @@ class Queue(Generic[_T]):
         ) = state  # fmt: skip
         if rest:
             (self._phase,) = rest
-        _shared(self._reader, self._rlock)
+        shared(self._reader, self._rlock, self._wlock)
         self._reset()
 
     def _after_fork(self) -> None:
@@ -197,7 +158,7 @@ class Queue(Generic[_T]):
         """Return the engine's half of this queue, or False."""
         if self._ends is None:
             ours = (
-                type(_shared(self._reader, self._rlock)) is _Reader
+                type(shared(self._reader, self._rlock, self._wlock)) is Reader
                 and type(self._writer) is Connection
                 and type(self._rlock) is type(self._wlock) is Lock
                 and type(self._sem) is BoundedSemaphore
@@ -207,7 +168,7 @@ class Queue(Generic[_T]):
             )
             self._ends = ours and _engine.QueueEnds(
                 self._reader, self._writer, self._rlock._semlock, self._wlock._semlock,
-                self._sem._semlock, self._maxsize, self._phase._semlock,
+                self._sem._semlock, self._maxsize, self._phase._semlock, ring_of(self._reader),
             )  # fmt: skip
         return self._ends
 
@@ -435,6 +396,9 @@ class Queue(Generic[_T]):
         ends = self._engine_ends()
         if not ends:
             with self._wlock:
+                ring = ring_of(self._reader)
+                if ring is not None:
+                    ring.mark()
                 self._send_bytes(_LAST)
         elif self._buffer or not ends.send_now(_LAST):
             self._leave_to_feeder(_last_entry)
@@ -495,7 +459,7 @@ class Queue(Generic[_T]):
                 self._buffer, self._notempty,
                 *((ends.send_all, None) if ends else (self._send_bytes, self._wlock)),
                 reader_close, self._writer.close,
-                self._ignore_epipe, self._on_queue_feeder_error, self._places(), self._phase,
+                self._ignore_epipe, self._on_queue_feeder_error, self._places(), self._phase, ring_of(self._reader),
             ),
             name="QueueFeederThread",
             daemon=True,
@@ -559,6 +523,7 @@ class Queue(Generic[_T]):
         onerror: Callable[[Exception, Any], object],
         queue_sem: Any,
         phase: Any = None,
+        ring: _engine.QueueRing | None = None,
     ) -> None:
         """Send what is in the buffer until the sentinel comes: the feeder's main function.
 
@@ -582,6 +547,8 @@ class Queue(Generic[_T]):
                 elif not _is_dropped(phase):
                     data = _ForkingPickler.dumps(entries[0])
                     with writelock:
+                        if ring is not None:
+                            ring.mark()
                         send_bytes(data)
             except Exception as error:
                 broken = getattr(error, "errno", 0) == errno.EPIPE
@@ -710,7 +677,7 @@ class _Tally:
 
 
 class SimpleQueue(Generic[_T]):
-    """A pipe with a lock at each end: put() waits when the pipe is full.
+    """A pipe with a lock at each end, and shared memory beside it: put() waits when both are full.
 
     ctx -- the context whose locks it uses; `SimpleQueue()` of a context gives its own
 
@@ -718,10 +685,9 @@ class SimpleQueue(Generic[_T]):
     """
 
     def __init__(self, *, ctx: BaseContext) -> None:
-        self._reader, self._writer = Pipe(duplex=False)
         self._rlock = ctx.Lock()
-        _shared(self._reader, self._rlock)
         self._wlock = ctx.Lock()
+        self._reader, self._writer = new_pipe(self._rlock, self._wlock)
         self._poll = self._reader.poll
 
     def close(self) -> None:
@@ -739,7 +705,7 @@ class SimpleQueue(Generic[_T]):
 
     def __setstate__(self, state: Any) -> None:
         self._reader, self._writer, self._rlock, self._wlock = state
-        _shared(self._reader, self._rlock)
+        shared(self._reader, self._rlock, self._wlock)
         self._poll = self._reader.poll
 
     def get(self) -> _T:
@@ -747,11 +713,9 @@ class SimpleQueue(Generic[_T]):
 
         Raises EOFError when no process is left that could put one, OSError when closed.
         """
-        reader = self._reader
-        if type(reader) is not _Reader:
-            reader = _shared(reader, self._rlock)
-        if type(reader) is _Reader and type(self._rlock) is type(self._wlock) is Lock:
-            taken: _T = _engine.take_object(reader, self._rlock._semlock, self._wlock._semlock)
+        reader = shared(self._reader, self._rlock, self._wlock)
+        if type(reader) is Reader and type(self._rlock) is type(self._wlock) is Lock:
+            taken: _T = _engine.take_object(reader, reader.parts())
             return taken
         with self._rlock:
             data = self._reader.recv_bytes()
@@ -762,10 +726,13 @@ class SimpleQueue(Generic[_T]):
     def put(self, obj: _T) -> None:
         """Send an item; wait while the pipe is full.  Raises what pickling it raises, OSError when closed."""
         if type(self._writer) is Connection and type(self._wlock) is Lock:
-            _engine.put_object(self._writer, self._wlock._semlock, obj)
+            _engine.put_object(self._writer, self._wlock._semlock, ring_of(self._reader), obj)
             return
         data = _ForkingPickler.dumps(obj)
         with self._wlock:
+            ring = ring_of(self._reader)
+            if ring is not None:
+                ring.mark()
             self._writer.send_bytes(data)
 
     __class_getitem__: ClassVar[Any] = classmethod(types.GenericAlias)

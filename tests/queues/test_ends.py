@@ -24,13 +24,13 @@ from scripts import descriptors, printed, run, wait_for_end
 def test_a_queue_that_was_shut_down_gives_what_it_has(context: Any, make_bounded: Any) -> None:
     q = make_bounded()
     q.put(1)
-    q.put(b"x" * 200_000)
+    q.put(users.TOO_LONG)
     q.shutdown()
     for refused in (lambda: q.put(2), lambda: q.put_nowait(2), lambda: q.put(2, timeout=1)):
         with pytest.raises(queues.ShutDown):
             refused()
     assert not q.empty()
-    assert (q.get(), len(q.get(timeout=10))) == (1, 200_000)
+    assert (q.get(), len(q.get(timeout=10))) == (1, len(users.TOO_LONG))
     for _ in range(3):
         for refused in (q.get, q.get_nowait, lambda: q.get(timeout=1)):
             with pytest.raises(queues.ShutDown):
@@ -41,7 +41,7 @@ def test_a_queue_that_was_shut_down_gives_what_it_has(context: Any, make_bounded
 
 def test_an_immediate_shutdown_drops_what_is_there(make_bounded: Any) -> None:
     q = make_bounded()
-    for item in [1, 2, b"x" * 200_000, 3]:
+    for item in [1, 2, users.TOO_LONG, 3]:
         q.put(item)
     q.shutdown(immediate=True)
     with pytest.raises(queues.ShutDown):
@@ -106,7 +106,7 @@ def test_exit_with_undelivered_items_does_not_wait_when_nobody_can_read(tmp_path
         if __name__ == "__main__":
             q = manyhands.get_context(sys.argv[1]).Queue()
             for _ in range(3):
-                q.put(b"x" * 1_000_000)
+                q.put(b"x" * 20_000_000)
             print("bye")
         """,
         method,
@@ -115,7 +115,7 @@ def test_exit_with_undelivered_items_does_not_wait_when_nobody_can_read(tmp_path
 
 def test_join_thread_does_not_wait_when_nobody_can_read(context: Any, make_bounded: Any) -> None:
     q = make_bounded()
-    q.put(b"x" * 1_000_000)
+    q.put(users.TOO_LONG)
     q.close()
     q.join_thread()
 
@@ -128,7 +128,7 @@ def test_a_child_ends_when_its_reader_was_killed(tmp_path: Path, method: str) ->
         import os, signal, sys, time
         import manyhands
         def child(q):
-            q.put(b"x" * 10_000_000)
+            q.put(b"x" * 30_000_000)
         if __name__ == "__main__":
             context = manyhands.get_context(sys.argv[1])
             q = context.Queue()
@@ -154,16 +154,16 @@ def test_cancel_join_thread_lets_a_child_go(context: Any, make_bounded: Any) -> 
 
 def _put_and_cancel(q: Any) -> None:
     q.cancel_join_thread()
-    q.put(b"x" * 10_000_000)
+    q.put(users.TOO_LONG)
 
 
 def test_a_forgotten_queue_delivers_and_ends_its_thread(context: Any) -> None:
     q = context.Queue()
     reader = q._reader
-    q.put(b"x" * 200_000)
+    q.put(users.TOO_LONG)
     thread, gone = q._thread, weakref.ref(q)
     data = reader.recv_bytes()
-    assert len(data) > 200_000
+    assert len(data) > len(users.TOO_LONG)
     del q
     gc.collect()
     assert gone() is None

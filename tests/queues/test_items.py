@@ -219,7 +219,7 @@ def test_what_cannot_be_unpickled_is_an_error_and_gone(make: Any) -> None:
 def test_what_the_feeder_cannot_pickle_is_reported_too(context: Any, make_bounded: Any) -> None:
     q, told = make_bounded(10), []
     q._on_queue_feeder_error = lambda e, obj: told.append(type(e))
-    q.put(b"x" * 200_000)  # more than the pipe holds: what follows is the feeder's
+    q.put(users.TOO_LONG)  # what follows is the feeder's
     q.put(users.Unpicklable())
     q.put(b"y" * 200_000)
     q.put("last")

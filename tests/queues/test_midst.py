@@ -19,13 +19,12 @@ from scripts import printed, until
 
 def test_nobody_waits_for_an_item_whose_sender_was_killed_before_it_was_sent(context: Any) -> None:
     q = context.Queue()
-    for _ in range(20):
-        q.put(b"y" * 3000)  # the pipe is full: the child's item stays with the child
+    q.put(users.TOO_LONG)
+    until(lambda: q._wlock.locked())  # the feeder has begun: the child's item stays with the child
     child = context.Process(target=users.put_and_be_killed, args=(q, b"x" * 200_000))
     child.start()
     child.join()
-    for _ in range(20):
-        q.get()
+    q.get()
     assert q.qsize() == 1
     q.shutdown()
     for get in (q.get_nowait, lambda: q.get(timeout=0.05)):
@@ -78,12 +77,12 @@ def test_one_interrupt_ends_a_wait_in_the_midst_of_a_long_item_and_the_others_ar
         import manyhands
 
         def produce(q):
-            q.put(b"x" * 3_000_000)
+            q.put(b"x" * 30_000_000)
             time.sleep(600)
 
         context = manyhands.get_context("fork")
         q = context.SimpleQueue()
-        act = {"get": q.get, "put": lambda: q.put(b"x" * 3_000_000)}[sys.argv[1]]
+        act = {"get": q.get, "put": lambda: q.put(b"x" * 30_000_000)}[sys.argv[1]]
         other = context.Process(target=produce if sys.argv[1] == "get" else time.sleep, args=(q,) if sys.argv[1] == "get" else (600,))
         other.start()
         if sys.argv[1] == "get":
@@ -109,7 +108,7 @@ def test_one_interrupt_ends_a_wait_in_the_midst_of_a_long_item_and_the_others_ar
 @pytest.mark.parametrize("immediate", [False, True])
 def test_a_queue_with_half_an_item_in_it_can_be_shut_down(context: Any, immediate: bool) -> None:
     q = context.Queue()
-    producer = context.Process(target=users.put_all, args=(q, [b"x" * 3_000_000]))
+    producer = context.Process(target=users.put_all, args=(q, [users.TOO_LONG]))
     producer.start()
     until(lambda: not q.empty())
     os.kill(producer.pid, signal.SIGSTOP)
@@ -132,7 +131,7 @@ def test_who_sends_lets_go_of_its_items_when_the_queue_is_shut_down_at_once(cont
     q.get()
     if hasattr(q, "task_done"):
         q.task_done()
-    items = [b"x" * 3000] * 50 + [b"x" * 3_000_000] + [b"x" * 3000] * 50
+    items = [b"x" * 3000] * 50 + [users.TOO_LONG] + [b"x" * 3000] * 50
     child = context.Process(target=users.put_all, args=(q, items))
     child.start()
     until(lambda: q.qsize() == len(items))
@@ -188,7 +187,7 @@ def test_a_put_that_is_interrupted_takes_neither_a_place_nor_a_task(make_bounded
 
 def test_an_item_that_takes_long_to_pickle_does_not_hold_back_those_before_it(context: Any) -> None:
     q, answers, allowed = context.Queue(), context.SimpleQueue(), context.Event()
-    q.put(b"x" * 200_000)  # from now on the feeder sends
+    q.put(users.TOO_LONG)  # from now on the feeder sends
     q.put("a")
     q.put("b")
     q.put(users.WaitsInPickling(allowed))

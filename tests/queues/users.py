@@ -11,6 +11,9 @@ from typing import Any
 
 from manyhands import queues
 
+# More than a queue's ring takes: it passes through the pipe in pieces, so that a feeder has it for a while.
+TOO_LONG = b"x" * (20 << 20)
+
 
 def put_all(q: Any, items: Any) -> None:
     for item in items:
@@ -36,6 +39,10 @@ def get_until_none(q: Any, found: Any) -> None:
     while q.get() is not None:
         count += 1
     found.put(count)
+
+
+def get_lengths_until_none(q: Any, found: Any) -> None:
+    found.put([len(item) for item in iter(q.get, None)])
 
 
 def put_and_stay(q: Any, item: Any, told: Any) -> None:

@@ -94,6 +94,11 @@ pub fn write_some(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usiz
     Ok(rustix::io::write(fd, &first[..first.len().min(ATOMIC)])?)
 }
 
+/// How many bytes nobody has read yet.
+pub fn unread(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(fd)?)
+}
+
 /// Makes the pipe hold at least `size` bytes. Without privileges that is at most `/proc/sys/fs/pipe-max-size`.
 /// Who waits for room wakes.
 pub fn grow(fd: BorrowedFd<'_>, size: usize) -> io::Result<()> {

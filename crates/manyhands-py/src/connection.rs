@@ -21,8 +21,6 @@ use crate::codec::Held;
 use crate::fds::{borrowed, duration, os_error, wait_with_signals};
 use crate::message;
 use crate::once::name;
-use crate::queue::Ahead;
-use crate::sync::SemLock;
 
 /// How long it is worth waiting awake for a message.
 static AWAKE: Awake = Awake::new();
@@ -149,7 +147,7 @@ fn recv_within<'py>(
         |left| poll::readable(&[fd], left).map(|ready| ready[0]),
         || whole(&mut message, fd),
     )?;
-    Ok(arrived.then(|| PyBytes::new(py, message.bytes())))
+    Ok(arrived.is_none().then(|| PyBytes::new(py, message.bytes())))
 }
 
 /// Pickles an object as `reduction.ForkingPickler` does and sends it as one message.
@@ -163,50 +161,53 @@ fn send_object(py: Python<'_>, fd: RawFd, object: &Bound<'_, PyAny>) -> PyResult
 /// Receives one message, bytes. Raises EOFError when the other end is closed, OSError for a message that is
 /// cut off. None is the answer to a message that is announced as longer than `limit`, or as less than nothing:
 /// it is not read, and the stream is of no more use.
-///
-/// lock -- the one whose holders may have read the message's length already, if there is one
 #[pyfunction]
-#[pyo3(signature = (fd, limit=None, lock=None))]
+#[pyo3(signature = (fd, limit=None))]
 fn recv_message<'py>(
     py: Python<'py>,
     fd: RawFd,
     limit: Option<u64>,
-    lock: Option<&Bound<'py, SemLock>>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let fd = [fd];
     let fd = one(&fd)?;
-    let mut message = begun(limit, lock);
-    Ok(received(py, fd, &mut message)?.then(|| PyBytes::new(py, message.bytes())))
+    let mut message = Receiving::new(limit);
+    let arrived = received(py, fd, &mut message)?;
+    Ok(arrived.is_none().then(|| PyBytes::new(py, message.bytes())))
 }
 
 /// Receives an object. Raises what `recv_message` does, and what unpickling raises; for a message of no possible length
 /// what `connection._bad_message_length` does.
 #[pyfunction]
-#[pyo3(signature = (connection, fd, lock=None))]
 fn recv_object<'py>(
     py: Python<'py>,
     connection: &Bound<'py, PyAny>,
     fd: RawFd,
-    lock: Option<&Bound<'py, SemLock>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let fd = [fd];
     let fd = one(&fd)?;
-    let mut message = begun(None, lock);
-    if !received(py, fd, &mut message)? {
+    let mut message = Receiving::new(None);
+    if received(py, fd, &mut message)?.is_some() {
         return connection.call_method0(name!(py, "_bad_message_length"));
     }
     message::loads(py, message.into_bytes())
 }
 
-fn begun(limit: Option<u64>, lock: Option<&Bound<'_, SemLock>>) -> Receiving {
-    match lock {
-        None => Receiving::new(limit),
-        Some(lock) => Receiving::begun(Ahead::taken(lock.get()).bytes()).within(limit),
-    }
+/// Receives a message of which `first` was read: its bytes, or the length by which it is refused.
+pub(crate) fn receive_begun(
+    py: Python<'_>,
+    fd: BorrowedFd<'_>,
+    first: &[u8],
+    limit: Option<u64>,
+) -> PyResult<Result<Vec<u8>, i128>> {
+    let mut message = Receiving::begun(first).within(limit);
+    Ok(match received(py, fd, &mut message)? {
+        None => Ok(message.into_bytes()),
+        Some(length) => Err(length),
+    })
 }
 
-/// Whether the message is there; if not, its length is out of bounds.
-fn received(py: Python<'_>, fd: BorrowedFd<'_>, message: &mut Receiving) -> PyResult<bool> {
+/// Receives a message, or what is said to be its length if that is out of bounds.
+fn received(py: Python<'_>, fd: BorrowedFd<'_>, message: &mut Receiving) -> PyResult<Option<i128>> {
     let mut fresh = true;
     through_signals(py, || {
         if std::mem::take(&mut fresh) {
@@ -224,10 +225,10 @@ fn received(py: Python<'_>, fd: BorrowedFd<'_>, message: &mut Receiving) -> PyRe
     })
 }
 
-fn whole(message: &mut Receiving, fd: BorrowedFd<'_>) -> Result<bool, Failure> {
+fn whole(message: &mut Receiving, fd: BorrowedFd<'_>) -> Result<Option<i128>, Failure> {
     match message.advance(fd) {
-        Err(Failure::Length(_)) => Ok(false),
-        answer => answer.map(|()| true),
+        Err(Failure::Length(length)) => Ok(Some(length)),
+        answer => answer.map(|()| None),
     }
 }
 

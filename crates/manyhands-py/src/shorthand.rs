@@ -145,7 +145,28 @@ impl Draft {
     }
 }
 
+/// What the pickle of long bytes has before them and after them, if `value` is such.
+pub(crate) fn around<'a>(value: &'a Bound<'_, PyAny>) -> Option<([u8; 7], &'a [u8], [u8; 1])> {
+    let bytes = value.cast_exact::<PyBytes>().ok()?.as_bytes();
+    let len = u32::try_from(bytes.len()).ok()?;
+    let mut before = [PROTO, 4, BINBYTES, 0, 0, 0, 0];
+    before[3..].copy_from_slice(&len.to_le_bytes());
+    (bytes.len() > LONGEST).then_some((before, bytes, [STOP]))
+}
+
 // ---- reading ----
+
+/// The bytes that a pickle is, if it is one of long bytes as [`around`] makes them.
+pub(crate) fn long_bytes(pickle: &[u8]) -> Option<&[u8]> {
+    let (before, rest) = pickle.split_first_chunk::<7>()?;
+    let (&last, bytes) = rest.split_last()?;
+    // Copied: another process may write there.
+    let [PROTO, 4, BINBYTES, len @ ..] = *before else {
+        return None;
+    };
+    let whole = u32::from_le_bytes(len) as usize == bytes.len() && last == STOP;
+    (whole && bytes.len() > LONGEST).then_some(bytes)
+}
 
 /// What a pickle says, if that is plain and nothing is wrong with it.
 pub(crate) fn read<'py>(py: Python<'py>, pickle: &[u8]) -> Option<Bound<'py, PyAny>> {

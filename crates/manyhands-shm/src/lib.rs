@@ -33,6 +33,7 @@ pub mod arena;
 mod atomics;
 mod doorbell;
 mod error;
+pub mod fifo;
 mod layout;
 pub mod mailbox;
 mod region;

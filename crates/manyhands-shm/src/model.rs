@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "for the models alone")]
 
 use crate::arena::{Borrower, Lender};
+use crate::fifo::{self, Fifo};
 use crate::layout::{
     AT_ASLEEP, AT_ATTACHED, AT_FRAME_CLAIM, AT_FRAME_HEAD, AT_FRAME_LEN, AT_HINT, AT_MAGIC,
     AT_RESULT_BYTES, AT_RESULT_HEAD, AT_RESULT_TAIL, AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL,
@@ -52,6 +53,25 @@ pub fn arena(len: usize, slots: usize) -> (Lender, Borrower) {
     let words: Vec<usize> = (0..slots).map(|index| index * 4).collect();
     let region = Arc::new(Region::new(len, &[], &words));
     (Lender::over(region.clone()), Borrower::over(region))
+}
+
+/// A new ring for many, of `capacity` bytes.
+pub fn fifo(capacity: usize) -> Fifo {
+    let words = [fifo::AT_MAGIC, fifo::AT_TAIL, fifo::AT_PAD, fifo::AT_HEAD];
+    let claims = (fifo::AT_DATA..Fifo::region_len(capacity))
+        .step_by(UNIT)
+        .map(|at| at + AT_FRAME_CLAIM);
+    let halves: Vec<usize> = [
+        fifo::AT_VERSION,
+        fifo::AT_TOLD,
+        fifo::AT_PAST,
+        fifo::AT_AWAITED,
+    ]
+    .into_iter()
+    .chain(claims)
+    .collect();
+    let region = Region::new(Fifo::region_len(capacity), &words, &halves);
+    Fifo::create_in(Arc::new(region))
 }
 
 /// The stand-in for a mapping.

@@ -36,27 +36,27 @@ pub(crate) struct Place {
 impl Place {
     /// Offset in the region of the byte at `position`.
     #[inline]
-    fn at(self, position: u64) -> usize {
+    pub(crate) fn at(self, position: u64) -> usize {
         self.data + (position & (self.capacity - 1)) as usize
     }
 
     /// Bytes from `position` to the ring's end.
     #[inline]
-    fn to_end(self, position: u64) -> u64 {
+    pub(crate) fn to_end(self, position: u64) -> u64 {
         self.capacity - (position & (self.capacity - 1))
     }
 
     /// The biggest payload: wherever an empty ring stands, a frame of half its size fits, be it
     /// after a pad (which is then smaller than the frame).
     #[inline]
-    fn max_payload(&self) -> usize {
+    pub(crate) fn max_payload(&self) -> usize {
         self.capacity as usize / 2 - FRAME_HEADER_LEN
     }
 }
 
 /// Bytes that a frame takes.
 #[inline]
-fn frame_len(payload: u64) -> u64 {
+pub(crate) fn frame_len(payload: u64) -> u64 {
     (payload + (FRAME_HEADER_LEN + UNIT - 1) as u64) & !(UNIT as u64 - 1)
 }
 
@@ -331,7 +331,12 @@ impl Consumer {
 }
 
 #[inline]
-fn check_position(field: &'static str, value: u64, low: u64, high: u64) -> Result<(), Malformed> {
+pub(crate) fn check_position(
+    field: &'static str,
+    value: u64,
+    low: u64,
+    high: u64,
+) -> Result<(), Malformed> {
     if value < low || value > high {
         return Err(out_of_range(field, value, low, high));
     }
@@ -346,7 +351,7 @@ fn check_position(field: &'static str, value: u64, low: u64, high: u64) -> Resul
 }
 
 #[cold]
-fn out_of_range(field: &'static str, value: u64, low: u64, high: u64) -> Malformed {
+pub(crate) fn out_of_range(field: &'static str, value: u64, low: u64, high: u64) -> Malformed {
     Malformed::OutOfRange {
         field,
         value,

@@ -6,6 +6,7 @@ mod common;
 
 use common::{SMALL, head, memory, payload, poke};
 use manyhands_shm::arena::{Borrower, Descriptor, Lender, Loan};
+use manyhands_shm::fifo::{Fifo, Next, Past};
 use manyhands_shm::mailbox;
 use proptest::prelude::*;
 
@@ -170,6 +171,46 @@ proptest! {
             if filling.len() > 4 {
                 filling.clear();
                 lender.reclaim_all();
+            }
+        }
+    }
+
+    #[test]
+    fn a_shared_ring_stands_any_bytes(steps in prop::collection::vec(step(), 1..100)) {
+        let (here, there) = memory(Fifo::region_len(4096));
+        let writers = Fifo::create(here.clone());
+        let readers = Fifo::attach(there).unwrap();
+        for step in steps {
+            match step {
+                Step::Poke(at, value) => poke(&here, at % (Fifo::region_len(4096) - 8), value),
+                Step::Push(len) | Step::Report(len) => {
+                    // SAFETY: one thread has both ends.
+                    if let Ok(mut writer) = unsafe { writers.writer() }
+                        && writer.push(&[&payload(1, len)])
+                    {
+                        let _ = writer.publish(|| Ok::<_, ()>(Past::Nothing), || Ok(()));
+                    }
+                }
+                Step::Publish => {
+                    // SAFETY: as above.
+                    let _ = unsafe { writers.writer() }.map(|writer| writer.mark());
+                }
+                Step::Take | Step::Collect => {
+                    // SAFETY: as above.
+                    if let Ok(mut reader) = unsafe { readers.reader() }
+                        && let Ok(Next::Item(item)) = reader.look()
+                    {
+                        read(reader.payload(&item));
+                        // SAFETY: as above.
+                        let _ = unsafe { reader.is_drained(Some(&item)) };
+                        let _ = reader.pass(item);
+                    }
+                }
+                Step::Ask => {
+                    let _ = (writers.await_room(100), writers.has_hope());
+                    // SAFETY: as above.
+                    let _ = unsafe { readers.reader() }.map(|reader| reader.is_stray());
+                }
             }
         }
     }

@@ -1,29 +1,37 @@
 //! Queues: what puts and gets do, apart from what Python's half of them decides (`manyhands.queues`).
 //!
-//! Always: what cannot be sent now without a wait is handed back, for the feeder; an item that was got has given its
+//! Always: what cannot be sent now, or in a moment, is handed back, for the feeder; an item that was got has given its
 //! place back.
-//! Not here: how an item passes (`pipe`), the feeder's thread.
+//! Not here: how an item passes (`send`, `receive`, and what both rest on: `pipe`, `ring`), the feeder's thread.
 
 mod pipe;
+mod receive;
+mod ring;
+mod send;
 
-use std::io::IoSlice;
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
-use manyhands_os::pipe::{ATOMIC, grow};
+use manyhands_os::pipe::grow;
+use manyhands_shm::fifo::Fifo;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
 
-use self::pipe::{End, Got, HEADER, SHORT, receive, send, send_short, write_now};
-use crate::connection::one;
+use self::pipe::{Ahead, End, SHORT};
+use self::receive::{Got, Receiver};
+use self::ring::{As, Message, Patience, QueueRing, Side, Taken};
+use self::send::{Sender, Together};
+use crate::connection::{one, receive_begun};
 use crate::fds::duration;
 use crate::manager::descriptor;
 use crate::message;
-use crate::once::Once;
+use crate::once::{Once, name};
+use crate::shorthand;
 use crate::sync::SemLock;
 
-pub(crate) use self::pipe::Ahead;
+/// How long a put waits for a reader to make room: then the pipe has it, or the feeder.
+const SOON: Patience = Patience::For(Duration::from_millis(2));
 
 static EMPTY: Once<Py<PyAny>> = Once::new();
 
@@ -41,42 +49,68 @@ fn grow_pipe(connection: &Bound<'_, PyAny>, size: usize) -> PyResult<bool> {
     Ok(grow(one(&descriptor(connection)?)?, size).is_ok())
 }
 
+/// A queue's locks, of the readers and of the writers, and its ring.
+type Parts<'py> = (
+    Bound<'py, SemLock>,
+    Bound<'py, SemLock>,
+    Option<Bound<'py, QueueRing>>,
+);
+
+fn receiver<'a, 'py>(
+    connection: &'a Bound<'py, PyAny>,
+    parts: &'a Parts<'py>,
+) -> Receiver<'a, 'py> {
+    let (lock, senders, ring) = parts;
+    Receiver {
+        end: End(connection),
+        lock: lock.get(),
+        senders: senders.get(),
+        fifo: ring.as_ref().map(|ring| ring.get().fifo()),
+    }
+}
+
+/// Whether nothing can be taken now, though the pipe may be readable.
+#[pyfunction]
+fn queue_is_empty(connection: &Bound<'_, PyAny>, parts: Parts<'_>) -> PyResult<bool> {
+    receiver(connection, &parts).is_empty()
+}
+
 // ---- for SimpleQueue ----
 
-/// Sends an object over a connection to a pipe, waiting for room; `lock` is shared by those who send.
+/// Sends an object over a connection to a pipe, or through the memory beside it, waiting for room; `lock` is shared by
+/// those who send.
 #[pyfunction]
 fn put_object(
     py: Python<'_>,
     connection: &Bound<'_, PyAny>,
     lock: &Bound<'_, SemLock>,
+    ring: Option<&Bound<'_, QueueRing>>,
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
+    let sender = Sender {
+        end: End(connection),
+        lock: lock.get(),
+        fifo: ring.map(|ring| ring.get().fifo()),
+    };
+    if let Some((before, bytes, after)) = shorthand::around(value) {
+        return sender.send(py, &[&before, bytes, &after], || false);
+    }
     let bytes = message::dumps(py, value)?;
-    let sent = send(py, End(connection), lock.get(), &bytes, || false);
+    let sent = sender.send(py, &[&bytes], || false);
     message::let_go(bytes);
     sent
 }
 
-/// Waits for an object from a connection to a pipe; `lock` is shared by those who receive,
-/// `senders` by those who send.
+/// Waits for an object from a connection to a pipe, or from the memory beside it.
 #[pyfunction]
 fn take_object<'py>(
     py: Python<'py>,
     connection: &Bound<'py, PyAny>,
-    lock: &Bound<'py, SemLock>,
-    senders: &Bound<'py, SemLock>,
+    parts: Parts<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let got = receive(
-        py,
-        End(connection),
-        lock.get(),
-        senders.get(),
-        true,
-        Deadline::after(None),
-        || false,
-    )?;
-    match got {
-        Got::Message(bytes) => message::loads(py, bytes),
+    let receiver = receiver(connection, &parts);
+    match receiver.receive(py, true, Deadline::after(None), || false)? {
+        Got::Message(message) => message.value(py),
         Got::Nothing | Got::Over => Err(empty(py)),
     }
 }
@@ -120,6 +154,7 @@ struct QueueEnds {
     places: Py<SemLock>,
     size: u32,
     phase: Py<SemLock>,
+    ring: Option<Py<QueueRing>>,
 }
 
 /// What tells who gets it that the queue was shut down: no pickle, and not empty, because of `Ahead`.
@@ -130,8 +165,9 @@ const DROPPED: u32 = 2;
 
 #[pymethods]
 impl QueueEnds {
-    /// reader, writer -- connections to a pipe; size -- int, how many places there are
+    /// reader, writer -- connections to a pipe; size -- int, how many places there are; ring -- None: there is none
     #[new]
+    #[allow(clippy::too_many_arguments, reason = "what a queue is made of")]
     fn new(
         reader: Py<PyAny>,
         writer: Py<PyAny>,
@@ -140,6 +176,7 @@ impl QueueEnds {
         places: Py<SemLock>,
         size: u32,
         phase: Py<SemLock>,
+        ring: Option<Py<QueueRing>>,
     ) -> Self {
         Self {
             reader,
@@ -149,6 +186,7 @@ impl QueueEnds {
             places,
             size,
             phase,
+            ring,
         }
     }
 
@@ -175,6 +213,18 @@ impl QueueEnds {
         py: Python<'py>,
         item: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let sender = self.sender(py);
+        if let Some((before, bytes, after)) = shorthand::around(item) {
+            // Into the ring without a copy in between.
+            match sender.send_now(py, &[&before, bytes, &after], SOON) {
+                Ok(true) => return Ok(None),
+                Ok(false) => {}
+                Err(error) => {
+                    self.places.get().give();
+                    return Err(error);
+                }
+            }
+        }
         let bytes = match message::dumps(py, item) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -185,8 +235,11 @@ impl QueueEnds {
                 return Err(error);
             }
         };
-        match self.send_now(py, &bytes) {
-            Ok(true) => Ok(None),
+        match sender.send_now(py, &[&bytes], SOON) {
+            Ok(true) => {
+                message::let_go(bytes);
+                Ok(None)
+            }
             Ok(false) => Ok(Some(Bound::new(py, Pickled { bytes })?.into_any())),
             Err(error) => {
                 self.places.get().give();
@@ -199,18 +252,18 @@ impl QueueEnds {
     /// are off its hands: sent, or dropped because the queue was shut down at once. Short ones go together. Raises
     /// what is wrong with the first one only.
     fn send_all(&self, py: Python<'_>, items: &Bound<'_, PyList>) -> PyResult<usize> {
-        let end = End(self.writer.bind(py));
-        let lock = self.wlock.get();
+        let sender = self.sender(py);
         let phase = self.phase.get();
         let is_over = || phase.left() >= DROPPED;
-        let mut chunk = Vec::with_capacity(ATOMIC);
-        let (mut sent, mut pending) = (0, 0);
-        let flush = |chunk: &mut Vec<u8>| -> PyResult<()> {
-            if !chunk.is_empty() {
-                send_short(py, end, lock, &[IoSlice::new(chunk)], is_over)?;
-                chunk.clear();
+        let mut together = Together::default();
+        let mut sent = 0;
+        let flush = |together: &mut Together| -> PyResult<usize> {
+            if together.len() > 0 {
+                sender.send_together(py, together, is_over)?;
             }
-            Ok(())
+            let count = together.len();
+            together.clear();
+            Ok(count)
         };
         let mut outcome = Ok(());
         for item in items {
@@ -218,14 +271,17 @@ impl QueueEnds {
                 return Ok(items.len());
             }
             let pickled = item.cast_exact::<Pickled>();
-            let made;
-            let bytes = match &pickled {
-                Ok(pickled) => &pickled.get().bytes,
-                Err(_) => {
+            let around = shorthand::around(&item);
+            let mut made = Vec::new();
+            let (one, three);
+            let parts: &[&[u8]] = if let Some((before, bytes, after)) = &around {
+                three = [&before[..], bytes, after];
+                &three
+            } else {
+                if pickled.is_err() {
                     // Pickling it may run code of the user's, for a while: those before it do not wait for that.
                     if !is_plain(&item) {
-                        outcome = flush(&mut chunk);
-                        sent += std::mem::take(&mut pending);
+                        outcome = flush(&mut together).map(|count| sent += count);
                     }
                     match outcome.and_then(|()| message::dumps(py, &item)) {
                         Ok(bytes) => made = bytes,
@@ -234,33 +290,32 @@ impl QueueEnds {
                             break;
                         }
                     }
-                    &made
                 }
+                one = [pickled.as_ref().map_or(&made[..], |it| &it.get().bytes)];
+                &one
             };
             outcome = (|| {
-                if HEADER + bytes.len() + chunk.len() > ATOMIC {
-                    flush(&mut chunk)?;
-                    sent += std::mem::take(&mut pending);
-                }
-                if bytes.len() > SHORT {
-                    send(py, end, lock, bytes, is_over)?;
-                    sent += 1;
+                if let [bytes] = parts
+                    && bytes.len() <= SHORT
+                {
+                    if !together.add(bytes) {
+                        sent += flush(&mut together)?;
+                        together.add(bytes);
+                    }
                 } else {
-                    chunk.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-                    chunk.extend_from_slice(bytes);
-                    pending += 1;
+                    sent += flush(&mut together)?;
+                    sender.send(py, parts, is_over)?;
+                    sent += 1;
                 }
                 Ok(())
             })();
+            message::let_go(made);
             if outcome.is_err() {
                 break;
             }
         }
         // What is wrong with a later one does not keep those before it.
-        let flushed = flush(&mut chunk);
-        if flushed.is_ok() {
-            sent += pending;
-        }
+        let flushed = flush(&mut together).map(|count| sent += count);
         match outcome.and(flushed) {
             Err(error) if sent == 0 => Err(error),
             _ => Ok(sent),
@@ -282,55 +337,128 @@ impl QueueEnds {
         if this.is_over() {
             return over();
         }
-        let got = receive(
-            py,
-            End(this.reader.bind(py)),
-            this.rlock.get(),
-            this.wlock.get(),
-            block.is_truthy()?,
-            deadline,
-            || this.is_over(),
-        )?;
-        let bytes = match got {
-            Got::Message(bytes) => bytes,
+        let receiver = this.receiver(py);
+        let got = receiver.receive(py, block.is_truthy()?, deadline, || this.is_over())?;
+        let message = match got {
+            Got::Message(Message::Pickle(bytes)) if bytes == LAST => {
+                return Ok(slf.clone().into_any());
+            }
+            Got::Message(message) => message,
             Got::Nothing => return Err(empty(py)),
             Got::Over => return over(),
         };
-        if bytes == LAST {
-            return Ok(slf.clone().into_any());
-        }
         if !this.places.get().give() {
             return Err(PyValueError::new_err(
                 "an item was got from a queue that has none: did a process write to it?",
             ));
         }
-        message::loads(py, bytes)
+        message.value(py)
     }
 
     /// Sends short bytes if there is room, and nobody is sending something long.
     fn send_now(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
-        if bytes.len() > SHORT {
-            return Ok(false);
-        }
-        let end = End(self.writer.bind(py));
-        let header = (bytes.len() as u32).to_be_bytes();
-        let pieces = [IoSlice::new(&header), IoSlice::new(bytes)];
-        if let Some(sent) = write_now(end, self.wlock.get(), &pieces)? {
-            return Ok(sent);
-        }
-        // Another process is just writing: that takes microseconds, unless its item is long.
-        drop(self.wlock.get().hold(py, Some(Duration::from_millis(1)))?);
-        Ok(write_now(end, self.wlock.get(), &pieces)?.unwrap_or(false))
+        self.sender(py).send_now(py, &[bytes], Patience::None)
     }
 }
 
 impl QueueEnds {
+    fn fifo(&self) -> Option<&Fifo> {
+        self.ring.as_ref().map(|ring| ring.get().fifo())
+    }
+
+    fn sender<'a, 'py>(&'a self, py: Python<'py>) -> Sender<'a, 'py> {
+        Sender {
+            end: End(self.writer.bind(py)),
+            lock: self.wlock.get(),
+            fifo: self.fifo(),
+        }
+    }
+
+    fn receiver<'a, 'py>(&'a self, py: Python<'py>) -> Receiver<'a, 'py> {
+        Receiver {
+            end: End(self.reader.bind(py)),
+            lock: self.rlock.get(),
+            senders: self.wlock.get(),
+            fifo: self.fifo(),
+        }
+    }
+
     /// Whether there is nothing to get any more: the queue was shut down, and is empty or was emptied.
     fn is_over(&self) -> bool {
         match self.phase.get().left() {
             0 => false,
             DROPPED.. => true,
             _ => self.places.get().left() >= self.size,
+        }
+    }
+}
+
+// ---- for who receives from the pipe himself ----
+
+/// What comes next to a connection to a queue's pipe: bytes, or None if that is longer than `limit`. As
+/// `_engine.recv_message` does it, but for what others have read of it, and for the ring.
+///
+/// parts -- the queue's locks, of the readers and of the writers, and its ring or None
+#[pyfunction]
+fn recv_queued<'py>(
+    py: Python<'py>,
+    connection: &Bound<'py, PyAny>,
+    limit: Option<u64>,
+    parts: Parts<'py>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let bytes = queued(py, connection, limit, &parts)?;
+    Ok(bytes.map(|bytes| PyBytes::new(py, &bytes)))
+}
+
+/// The same as an object. Raises what unpickling raises; for a message of no possible length what
+/// `connection._bad_message_length` does.
+#[pyfunction]
+fn recv_queued_object<'py>(
+    py: Python<'py>,
+    connection: &Bound<'py, PyAny>,
+    parts: Parts<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match queued(py, connection, None, &parts)? {
+        Some(bytes) => message::loads(py, bytes),
+        None => connection.call_method0(name!(py, "_bad_message_length")),
+    }
+}
+
+fn queued(
+    py: Python<'_>,
+    connection: &Bound<'_, PyAny>,
+    limit: Option<u64>,
+    parts: &Parts<'_>,
+) -> PyResult<Option<Vec<u8>>> {
+    let receiver = receiver(connection, parts);
+    let (lock, side) = (receiver.lock, receiver.side());
+    loop {
+        if let Some(side) = &side
+            && Side::is_next(&Ahead::of(lock))
+        {
+            // Whoever receives by himself holds the lock, if there are others.
+            let held = match lock.is_held_here() {
+                true => None,
+                false => lock.hold(py, None)?,
+            };
+            match side.take(py, As::Pickle(limit.unwrap_or(u64::MAX)))? {
+                Taken::Item(message) => return Ok(message.pickle()),
+                Taken::Again => {}
+                Taken::TooLong => return Ok(None),
+                Taken::Busy => drop(receiver.senders.hold(py, Some(Duration::from_millis(1)))?),
+            }
+            drop(held);
+            continue;
+        }
+        let number = descriptor(connection)?;
+        let ahead = Ahead::taken(lock);
+        match (
+            receive_begun(py, one(&number)?, ahead.bytes(), limit)?,
+            &side,
+        ) {
+            (Ok(bytes), _) => return Ok(Some(bytes)),
+            (Err(length), Some(side)) if Side::is_note(length) => side.noted(),
+            (Err(_), _) => return Ok(None),
         }
     }
 }
@@ -349,6 +477,10 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(put_object, m)?)?;
     m.add_function(wrap_pyfunction!(take_object, m)?)?;
     m.add_function(wrap_pyfunction!(grow_pipe, m)?)?;
+    m.add_function(wrap_pyfunction!(queue_is_empty, m)?)?;
+    m.add_function(wrap_pyfunction!(recv_queued, m)?)?;
+    m.add_function(wrap_pyfunction!(recv_queued_object, m)?)?;
+    m.add_class::<QueueRing>()?;
     m.add_class::<Pickled>()?;
     m.add_class::<QueueEnds>()
 }

@@ -31,10 +31,24 @@ impl Held<'_> {
         self.0.place.board().lock(self.0.place.cell).rise();
     }
 
+    /// Whether [`Held::is_half_way`] was called last.
+    pub(crate) fn was_half_way(&self) -> bool {
+        self.0.place.board().lock(self.0.place.cell).depth() > 1
+    }
+
     /// Leaves it half-way for good: everybody else finds a wreck, though we live.
     pub(crate) fn ruin(self) {
         self.0.place.board().lock(self.0.place.cell).ruin();
         std::mem::forget(self);
+    }
+}
+
+/// A lock that is half-way until this is dropped, whoever in this process holds it.
+pub(crate) struct HalfWay<'a>(&'a SemLock);
+
+impl Drop for HalfWay<'_> {
+    fn drop(&mut self) {
+        self.0.place.board().lock(self.0.place.cell).rise();
     }
 }
 
@@ -100,6 +114,17 @@ impl SemLock {
         let lock = self.place.board().lock(self.place.cell);
         let holder = lock.holder();
         lock.is_ruined() || holder != 0 && lock.depth() > 1 && self.place.is_dead(holder)
+    }
+
+    /// As [`Held::is_half_way`], of a lock that the caller holds.
+    pub(crate) fn half_way(&self) -> HalfWay<'_> {
+        self.place.board().lock(self.place.cell).deepen();
+        HalfWay(self)
+    }
+
+    /// Whether this process holds the lock.
+    pub(crate) fn is_held_here(&self) -> bool {
+        self.place.board().lock(self.place.cell).holder() == me().process
     }
 
     /// Takes one of a semaphore if there is one.
