@@ -3,13 +3,15 @@
     python -m benches.page docs/benchmarks.md build/bench.json [MORE.json...]
 
 Always: no figure is typed by hand, and the page says where and when it was measured; what was measured on a busy
-machine, or in less than three rounds, is refused. Each file has a section of its own where their worlds differ.
+machine, or in less than three rounds, is refused. Groups that were not measured again stay on the page as they were,
+with where and when that was.
 Not here: measuring, the pictures (`picture`), which lie in `pictures` beside the page.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,19 +34,38 @@ Written by `python -m benches.page`.
 """
 
 
-def page(found: list[Results], pictures: Path) -> str:
-    """The whole page, for what was found."""
-    parts = [HEAD]
+def page(found: list[Results], pictures: Path, before: str = "") -> str:
+    """The whole page, for what was found; `before` is the page as it was."""
+    groups = read(before)
     for results in found:
-        parts += ["", "```", tables.world(results.world), "```", ""]
+        world = tables.world(results.world)
         for group in dict.fromkeys(row.group for row in results.rows):
             rows = [row for row in results.rows if row.group == group]
-            parts += [f"## {group.capitalize()}", "", *_section(rows, results.world["rounds"])]
+            lines = list(_section(rows, results.world["rounds"]))
             for kind in ("", "-workers"):
                 picture = pictures / f"bench-{group}{kind}.svg"
                 if picture.exists():
-                    parts += [f"![{group}: each peer against the standard library](pictures/{picture.name})", ""]
+                    lines += [f"![{group}: each peer against the standard library](pictures/{picture.name})", ""]
+            groups[group] = world, "\n".join(lines).strip()
+    parts, last = [HEAD], None
+    for group, (world, text) in groups.items():
+        if world != last:
+            parts += ["", "```", world, "```", ""]
+        parts += [f"## {group.capitalize()}", "", text, ""]
+        last = world
     return "\n".join(parts).rstrip() + "\n"
+
+
+def read(text: str) -> dict[str, tuple[str, str]]:
+    """The groups of a page, with where each was measured, and its text."""
+    found, world = {}, ""
+    for part in re.split(r"^(?=```\n|## )", text, flags=re.MULTILINE):
+        if part.startswith("## "):
+            title, _, body = part.partition("\n")
+            found[title.removeprefix("## ").lower()] = world, body.strip()
+        elif part.startswith("```\nCPython "):
+            world = part.removeprefix("```\n").removesuffix("\n")
+    return found
 
 
 def _section(rows: list[Row], rounds: int) -> Iterator[str]:
@@ -104,7 +125,8 @@ def main() -> int:
     parser.add_argument("results", type=Path, nargs="+", help="JSON files of `make bench`")
     chosen = parser.parse_args()
     found = [load(path) for path in chosen.results]
-    chosen.page.write_text(page(found, chosen.page.parent / "pictures"))
+    before = chosen.page.read_text() if chosen.page.exists() else ""
+    chosen.page.write_text(page(found, chosen.page.parent / "pictures", before))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Queues between processes: `Queue`, `JoinableQueue`, and the plainer `SimpleQueue`.
 
-Always: what was put by one process is got in that order; `put` never waits for a reader, only for a free
+Always: what was put by one process is got in that order; `put` never waits for a reader to come, only for a free
 place of a bounded queue; no process waits at its exit for a reader that is gone.
 Not here: pipes (`connection`), locks (`synchronize`); the bytes are moved by the engine.
 """

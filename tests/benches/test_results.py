@@ -117,6 +117,20 @@ def test_a_page_has_a_line_for_each_figure_and_a_column_for_each_number_of_worke
     assert "(pictures/bench-pool.svg)" in text and "bench-scale" not in text
 
 
+def test_a_group_that_was_not_measured_again_stays_on_the_page(tmp_path: Path) -> None:
+    def results(group: str, python: str, rate: float) -> Results:
+        world = {"python": python, "kernel": "6", "cores": 2, "rounds": 3, "quick": False, "free": 1.0, "packages": {}}
+        return Results(world, [Row("ints", group, None, {"": "1/s"}, {"manyhands": Cell({"": [rate] * 3})})])
+
+    first = page.page([results("channels", "3.11", 1000.0), results("pool", "3.11", 2000.0)], tmp_path)
+    assert page.page([], tmp_path, first) == first
+    second = page.page([results("channels", "3.13", 3000.0)], tmp_path, first)
+    channels, pool = page.read(second)["channels"], page.read(second)["pool"]
+    assert "CPython 3.13" in channels[0] and "3 k/s" in channels[1]
+    assert pool == page.read(first)["pool"]
+    assert "1 k/s" not in second
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"quick": True}, "quick run"), ({"rounds": 2}, "3 rounds or more"), ({"free": 0.5}, "busy machine")],
