@@ -209,3 +209,21 @@ def test_memory_that_was_overwritten_is_an_error(context: Any, at: int, value: i
         struct.pack_into("<Q", memory, at, value)
     with pytest.raises(OSError, match="use a new queue"):
         q.get(timeout=10)
+
+
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue"])
+def test_who_is_told_that_there_is_an_item_finds_one(context: Any, kind: str) -> None:
+    """An executor waits for several things, and must not be kept by a queue that turns out to be empty."""
+    q = getattr(context, kind)()
+    count = 5000
+    producers = [context.Process(target=users.put_numbered, args=(q, who, count)) for who in range(3)]
+    for child in producers:
+        child.start()
+    got = []
+    for _ in range(3 * count):
+        assert wait([q._reader], 60)
+        got.append(q.get(block=False) if kind == "Queue" else q._reader.recv())
+    assert sorted(got) == [(who, number) for who in range(3) for number in range(count)]
+    for child in producers:
+        child.join()
+    assert wait([q._reader], 0) == []

@@ -445,7 +445,7 @@ fn queued(
                 Taken::Item(message) => return Ok(message.pickle()),
                 Taken::Again => {}
                 Taken::TooLong => return Ok(None),
-                Taken::Busy => drop(receiver.senders.hold(py, Some(Duration::from_millis(1)))?),
+                Taken::Busy => drop(receiver.senders.hold(py, Some(ring::SOON))?),
             }
             drop(held);
             continue;

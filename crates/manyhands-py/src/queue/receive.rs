@@ -3,7 +3,6 @@
 //! Always: as `pipe` says. Not here: sending (`send`), the ring's end of it (`ring`).
 
 use std::io::{self, IoSliceMut};
-use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
 use manyhands_os::frame::{Failure, Receiving};
@@ -13,16 +12,13 @@ use manyhands_shm::fifo::Fifo;
 use pyo3::prelude::*;
 
 use super::pipe::{Ahead, End, HEADER, NAP, SHORT, to_its_end};
-use super::ring::{As, Message, Side, Taken};
+use super::ring::{As, Message, SOON, Side, Taken};
 use crate::awake::Awake;
 use crate::connection::{one, raised};
 use crate::fds::{os_error, wait_with_signals};
 use crate::manager::descriptor;
 use crate::message;
 use crate::sync::{Held, SemLock};
-
-/// How long somebody waits for who is just putting something.
-const SOON: Duration = Duration::from_millis(1);
 
 static AWAKE: Awake = Awake::new();
 

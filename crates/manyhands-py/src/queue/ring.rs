@@ -35,6 +35,12 @@ const CAPACITY: usize = 32 << 20;
 /// From this length on other threads run while an item is copied.
 const LONG: usize = 128 << 10;
 
+/// How often a reader looks at once whether the writers' lock is free, how long it waits then for who has it before it
+/// looks again, and after how long it gives up: that one has been stopped.
+const SPINS: usize = 50;
+pub(super) const SOON: Duration = Duration::from_millis(1);
+const STUCK: Duration = Duration::from_secs(1);
+
 /// In place of a message's length, and no length at all: go on in the ring.
 const NOTE: i32 = -3;
 /// What stays in the pipe as long as the ring holds items, behind [`NOTE`].
@@ -327,10 +333,9 @@ impl<'py> Side<'_, 'py> {
                     return Ok(Taken::TooLong);
                 }
                 let message = copied(py, &reader, &item, wanted)?;
-                // Whoever waits for the pipe is not to find it readable because of what was there. If somebody is just
-                // putting something, it stays so.
+                // Whoever waits for the pipe is not to find it readable because of what was there.
                 if reader.is_last(&item) {
-                    self.quieten(&reader, Some(&item))?;
+                    self.quieten_after(py, &reader, &item)?;
                 }
                 if reader.pass(item) {
                     futex::wake(self.fifo.awaited(), usize::MAX, Scope::Shared);
@@ -343,6 +348,26 @@ impl<'py> Side<'_, 'py> {
             Next::Nothing if reader.is_stray() => self.take_note().map(|()| Taken::Again),
             Next::Nothing => Ok(Taken::Busy),
         }
+    }
+
+    /// Takes the note out of the pipe unless there is more than `last`. Who has put that may not yet have given the
+    /// writers' lock back, and others may have it: they are waited for, unless they have sent something.
+    fn quieten_after(&self, py: Python<'py>, reader: &Reader<'_>, last: &Item) -> PyResult<()> {
+        for _ in 0..SPINS {
+            if self.quieten(reader, Some(last))? || !reader.is_last(last) {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+        let deadline = Deadline::after(Some(STUCK));
+        while !self.quieten(reader, Some(last))? && reader.is_last(last) && !deadline.passed() {
+            match self.end.now(pipe::unread)? {
+                Ok(0 | 1) => {}
+                _ => break, // more than the note's token
+            }
+            drop(self.senders.hold(py, Some(SOON))?);
+        }
+        Ok(())
     }
 
     /// Takes the note out of the pipe if nothing is in the ring but `last`; false if somebody is just putting something.
