@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import time
-import weakref
 from typing import Any
 
 from . import _engine, context, reduction
@@ -20,15 +19,24 @@ from .util import debug
 _ForkingPickler = context.reduction.ForkingPickler
 
 
-class Reader(Connection):
+class _End(Connection):
+    """An end of a queue's pipe, with what its processes share."""
+
+    # The readers' lock, the writers', and the ring, if there is one.
+    _shares: tuple[Any, Any, _engine.QueueRing | None]
+
+    def close(self) -> None:
+        """Close this end, and let go of the memory beside the pipe."""
+        super().close()
+        self._shares = (*self._shares[:2], None)
+
+
+class Reader(_End):
     """The end of a queue's pipe that is read from.
 
     Whoever gets an item may read with it how long the next one is, and notes that in the readers' lock, and items may
     wait in the queue's ring; so whoever receives from the pipe himself has to look there first.
     """
-
-    # The readers' lock, the writers', and the ring, if there is one.
-    _shares: tuple[Any, Any, Any]
 
     def parts(self) -> tuple[_engine.SemLock, _engine.SemLock, _engine.QueueRing | None]:
         rlock, wlock, ring = self._shares
@@ -53,36 +61,70 @@ class Reader(Connection):
         return False
 
 
-def _reduce_reader(reader: Reader) -> Any:
-    if context.get_spawning_popen() is None:
-        return reduce_connection(reader)  # its locks go nowhere else than to a child
-    return _rebuild_reader, (*reduce_connection(reader), reader._shares)
+class Writer(_End):
+    """The end of a queue's pipe that is written to: what is sent by it itself comes after what is in the ring."""
+
+    def _send_bytes(self, buf: Any) -> None:  # type: ignore[override]
+        self._mark()
+        super()._send_bytes(buf)
+
+    def _send_pickle(self, obj: Any) -> None:
+        self._mark()
+        super()._send_pickle(obj)
+
+    def _mark(self) -> None:
+        _, wlock, ring = self._shares
+        if ring is not None:
+            ring.mark(wlock._semlock)
 
 
-def _rebuild_reader(make: Any, arguments: Any, shares: Any) -> Any:
-    return shared(make(*arguments), *shares)
+def _reduce_end(end: _End) -> Any:
+    if context.get_spawning_popen() is not None:
+        return _rebuild_end, (type(end), reduce_connection(end), end._shares)
+    if end._shares[2] is not None:
+        raise RuntimeError(
+            "an end of a queue's pipe goes to a child as an argument of its process only: most items do not pass through "
+            "the pipe. Send the items, or make a Pipe()"
+        )
+    return reduce_connection(end)  # its locks go nowhere else than to a child
 
 
-reduction.register(Reader, _reduce_reader)
+def _rebuild_end(kind: type[_End], made_by: tuple[Any, Any], shares: Any) -> Any:
+    make, arguments = made_by
+    return _shared(make(*arguments), kind, *shares)
 
 
-def shared(reader: Any, rlock: Any, wlock: Any, ring: _engine.QueueRing | None = None) -> Any:
-    """Return the end of a queue's pipe whose users share these; unpickled, it was a plain connection."""
-    if type(reader) is Connection and type(rlock) is type(wlock) is Lock:
-        reader.__class__ = Reader
-        reader._shares = rlock, wlock, ring  # type: ignore[attr-defined]
-    return reader
+reduction.register(Reader, _reduce_end)
+reduction.register(Writer, _reduce_end)
+
+
+def _shared(end: Any, kind: type[_End], rlock: Any, wlock: Any, ring: _engine.QueueRing | None) -> Any:
+    if type(end) is Connection and type(rlock) is type(wlock) is Lock:
+        end.__class__ = kind
+        end._shares = rlock, wlock, ring  # type: ignore[attr-defined]
+    return end
 
 
 def new_pipe(rlock: Any, wlock: Any) -> tuple[Connection, Connection]:
     """Return both ends of a pipe for a queue with these locks, and memory beside it: see `ring_of`."""
     reader, writer = Pipe(duplex=False)
-    return shared(reader, rlock, wlock, _new_ring()), writer
+    ring = _new_ring()
+    return _shared(reader, Reader, rlock, wlock, ring), _shared(writer, Writer, rlock, wlock, ring)
 
 
-def ring_of(reader: Any) -> _engine.QueueRing | None:
-    """Return the memory beside the pipe that `reader` is an end of, if there is any."""
-    return reader._shares[2] if type(reader) is Reader else None
+def ring_of(end: Any) -> _engine.QueueRing | None:
+    """Return the memory beside the pipe that `end` is one of, if there is any."""
+    return end._shares[2] if isinstance(end, _End) else None
+
+
+def have(reader: Any, writer: Any, rlock: Any, wlock: Any) -> bool:
+    """Return whether these ends and locks are ours, and belong to each other: subclasses replace some of them."""
+    return (
+        type(reader) is Reader
+        and type(writer) is Writer
+        and reader._shares[0] is writer._shares[0] is rlock
+        and reader._shares[1] is writer._shares[1] is wlock
+    )
 
 
 def _new_ring() -> _engine.QueueRing | None:
@@ -110,8 +152,9 @@ def _reduce_ring(ring: _engine.QueueRing) -> Any:
     return _rebuild_ring, (sent[fd],)
 
 
-# What came with this process, by the number of the descriptor that it came as: each is mapped once.
-_rings: weakref.WeakValueDictionary[int, _engine.QueueRing] = weakref.WeakValueDictionary()
+# What came with this process, by the number of the descriptor that it came as.  They stay, because several objects that
+# are unpickled name the same number.
+_rings: dict[int, _engine.QueueRing] = {}
 
 
 def _rebuild_ring(df: Any) -> _engine.QueueRing:

@@ -22,7 +22,7 @@ from queue import Full as Full
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from . import _engine, context
-from ._queue_pipe import Reader, new_pipe, ring_of, shared
+from ._queue_pipe import Writer, have, new_pipe, ring_of
 from .connection import Connection
 from .synchronize import SEM_VALUE_MAX, BoundedSemaphore, Lock, Semaphore
 from .util import Finalize, debug, info, is_exiting, register_after_fork
@@ -127,7 +127,6 @@ class Queue(Generic[_T]):
         ) = state  # fmt: skip
         if rest:
             (self._phase,) = rest
-        shared(self._reader, self._rlock, self._wlock)
         self._reset()
 
     def _after_fork(self) -> None:
@@ -158,9 +157,7 @@ class Queue(Generic[_T]):
         """Return the engine's half of this queue, or False."""
         if self._ends is None:
             ours = (
-                type(shared(self._reader, self._rlock, self._wlock)) is Reader
-                and type(self._writer) is Connection
-                and type(self._rlock) is type(self._wlock) is Lock
+                have(self._reader, self._writer, self._rlock, self._wlock)
                 and type(self._sem) is BoundedSemaphore
                 and type(self._phase) is Semaphore
                 # A subclass that has a feeder of its own has its own way to pickle.
@@ -396,9 +393,6 @@ class Queue(Generic[_T]):
         ends = self._engine_ends()
         if not ends:
             with self._wlock:
-                ring = ring_of(self._reader)
-                if ring is not None:
-                    ring.mark()
                 self._send_bytes(_LAST)
         elif self._buffer or not ends.send_now(_LAST):
             self._leave_to_feeder(_last_entry)
@@ -414,6 +408,7 @@ class Queue(Generic[_T]):
     def close(self) -> None:
         """Say that this process will neither put nor get any more; what it has put will be delivered."""
         self._closed = True
+        self._ends = None
         close = self._close
         if close:
             self._close = None
@@ -459,7 +454,7 @@ class Queue(Generic[_T]):
                 self._buffer, self._notempty,
                 *((ends.send_all, None) if ends else (self._send_bytes, self._wlock)),
                 reader_close, self._writer.close,
-                self._ignore_epipe, self._on_queue_feeder_error, self._places(), self._phase, ring_of(self._reader),
+                self._ignore_epipe, self._on_queue_feeder_error, self._places(), self._phase,
             ),
             name="QueueFeederThread",
             daemon=True,
@@ -496,7 +491,7 @@ class Queue(Generic[_T]):
         # Somebody may wait for this process to end before he reads: let the pipe take as much as it may.
         size = 1 << 16
         thread.join(_SOON)
-        while thread.is_alive() and type(writer) is Connection and not writer.closed:
+        while thread.is_alive() and type(writer) is Writer and not writer.closed:
             size *= 2
             if not _engine.grow_pipe(writer, size):
                 break
@@ -523,7 +518,6 @@ class Queue(Generic[_T]):
         onerror: Callable[[Exception, Any], object],
         queue_sem: Any,
         phase: Any = None,
-        ring: _engine.QueueRing | None = None,
     ) -> None:
         """Send what is in the buffer until the sentinel comes: the feeder's main function.
 
@@ -547,8 +541,6 @@ class Queue(Generic[_T]):
                 elif not _is_dropped(phase):
                     data = _ForkingPickler.dumps(entries[0])
                     with writelock:
-                        if ring is not None:
-                            ring.mark()
                         send_bytes(data)
             except Exception as error:
                 broken = getattr(error, "errno", 0) == errno.EPIPE
@@ -705,7 +697,6 @@ class SimpleQueue(Generic[_T]):
 
     def __setstate__(self, state: Any) -> None:
         self._reader, self._writer, self._rlock, self._wlock = state
-        shared(self._reader, self._rlock, self._wlock)
         self._poll = self._reader.poll
 
     def get(self) -> _T:
@@ -713,8 +704,8 @@ class SimpleQueue(Generic[_T]):
 
         Raises EOFError when no process is left that could put one, OSError when closed.
         """
-        reader = shared(self._reader, self._rlock, self._wlock)
-        if type(reader) is Reader and type(self._rlock) is type(self._wlock) is Lock:
+        reader: Any = self._reader
+        if have(reader, self._writer, self._rlock, self._wlock):
             taken: _T = _engine.take_object(reader, reader.parts())
             return taken
         with self._rlock:
@@ -725,14 +716,12 @@ class SimpleQueue(Generic[_T]):
 
     def put(self, obj: _T) -> None:
         """Send an item; wait while the pipe is full.  Raises what pickling it raises, OSError when closed."""
-        if type(self._writer) is Connection and type(self._wlock) is Lock:
-            _engine.put_object(self._writer, self._wlock._semlock, ring_of(self._reader), obj)
+        writer = self._writer
+        if have(self._reader, writer, self._rlock, self._wlock):
+            _engine.put_object(writer, self._wlock._semlock, ring_of(writer), obj)
             return
         data = _ForkingPickler.dumps(obj)
         with self._wlock:
-            ring = ring_of(self._reader)
-            if ring is not None:
-                ring.mark()
             self._writer.send_bytes(data)
 
     __class_getitem__: ClassVar[Any] = classmethod(types.GenericAlias)

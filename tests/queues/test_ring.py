@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,122 @@ def test_who_is_told_that_there_is_an_item_finds_one(context: Any, kind: str) ->
     for child in producers:
         child.join()
     assert wait([q._reader], 0) == []
+
+
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue"])
+def test_what_is_sent_by_the_pipe_itself_comes_after_what_is_in_the_ring(context: Any, kind: str) -> None:
+    """As a subclass does that has copied the standard library's put()."""
+    q = getattr(context, kind)()
+    q.put("first")
+
+    def send() -> None:
+        with q._wlock:
+            q._writer.send(b"x" * 200_000)  # waits for a reader
+        q._writer.send_bytes(pickle.dumps("third"))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    get = q.get
+    if kind == "Queue":
+        for _ in range(2):
+            q._sem.acquire()
+    assert [get(), len(get()), get()] == ["first", 200_000, "third"]
+    sender.join()
+
+
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue"])
+def test_who_receives_from_the_pipe_beside_who_gets_takes_other_items(context: Any, kind: str) -> None:
+    q = getattr(context, kind)()
+    count, got = 60, []
+    items = [bytes([number]) * 300_000 for number in range(count)]
+    putter = threading.Thread(target=users.put_all, args=(q, items))
+    putter.start()
+
+    def receive() -> None:
+        for _ in range(count // 2):
+            with q._rlock:
+                got.append(q._reader.recv())
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    got.extend([q.get() for _ in range(count // 2)])
+    receiver.join()
+    putter.join()
+    assert sorted(item[:1] for item in got) == [item[:1] for item in items]
+    assert q.empty()
+
+
+def test_a_closed_simple_queue_is_closed_for_what_is_in_memory_too(context: Any) -> None:
+    q = context.SimpleQueue()
+    q.put(1)
+    q.put(2)
+    assert q.get() == 1
+    q.close()
+    for refused in (q.get, lambda: q.put(3)):
+        with pytest.raises(OSError, match="closed"):
+            refused()
+
+
+def test_who_holds_a_queue_s_locks_can_use_it(context: Any) -> None:
+    q = context.Queue()
+    for number in range(3):
+        q.put(number)
+    with q._wlock:
+        assert [q.get_nowait() for _ in range(3)] == [0, 1, 2]
+        assert q.empty()
+        assert users.nonblocking(q) == "empty"
+    os.write(q._writer.fileno(), NOTE)
+    q.put("last")
+    os.write(q._writer.fileno(), NOTE)
+    got = []
+    with q._rlock:
+        while q._reader.poll(0):
+            got.append(q._reader.recv())
+    assert got == ["last"]
+
+
+def test_a_writer_that_was_killed_with_the_lock_keeps_nobody_from_seeing_that_there_is_nothing(context: Any) -> None:
+    q, ready = context.Queue(), context.SimpleQueue()
+    q.put(1)
+    assert q.get() == 1
+    child = context.Process(target=users.hold, args=(q._wlock, ready))
+    child.start()
+    ready.get()
+    os.write(q._writer.fileno(), NOTE)
+    child.kill()
+    child.join()
+    assert users.nonblocking(q) == "empty"
+    assert wait([q._reader], 0) == []
+
+
+def test_an_end_of_a_queue_s_pipe_is_not_sent_over_a_connection(context: Any) -> None:
+    a, _ = context.Pipe()
+    with pytest.raises(RuntimeError, match="make a Pipe"):
+        a.send(context.Queue()._reader)
+
+
+def test_a_closed_queue_lets_go_of_its_memory(context: Any) -> None:
+    for make in (context.Queue, context.SimpleQueue):
+        q = make()
+        q.put(b"x" * 100_000)
+        q.get()
+        ring = weakref.ref(ring_of(q._reader))
+        q.close()
+        assert ring() is None
+
+
+def test_a_limited_address_space_is_left_to_others(tmp_path: Path) -> None:
+    assert printed(
+        tmp_path,
+        """
+        import resource
+        import manyhands
+        from manyhands._queue_pipe import ring_of
+
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))
+        q = manyhands.Queue()
+        print(ring_of(q._reader))
+        q.put(b"x" * 100_000)
+        print(len(q.get()))
+        """,
+    ) == ["None", "100000"]

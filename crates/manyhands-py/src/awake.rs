@@ -34,6 +34,11 @@ impl Awake {
     }
 }
 
+/// Whether there is more than one core to wait awake on.
+pub(crate) fn may_spin() -> bool {
+    MAY_SPIN.load(Relaxed)
+}
+
 pub(crate) fn register() {
     MAY_SPIN.store(cpu::available() > 1, Relaxed);
 }

@@ -437,7 +437,7 @@ fn queued(
             && Side::is_next(&Ahead::of(lock))
         {
             // Whoever receives by himself holds the lock, if there are others.
-            let held = match lock.is_held_here() {
+            let held = match lock.is_held_by_me() {
                 true => None,
                 false => lock.hold(py, None)?,
             };

@@ -67,19 +67,22 @@ impl<'a, 'py> Receiver<'a, 'py> {
         let Some(side) = self.side() else {
             return Ok(false);
         };
-        let held = loop {
+        let _held = loop {
+            if self.lock.is_held_by_me() {
+                break None;
+            }
             match self.lock.hold_now()? {
-                Some(held) => break held,
                 None if self.lock.free_of_the_dead()? => {}
                 None => return Ok(false), // somebody is taking it
+                held => break held,
             }
         };
         let mut ahead = Ahead::of(self.lock);
         if ahead.have < HEADER {
-            held.is_half_way();
+            let half_way = self.lock.half_way();
             self.read_length(&mut ahead)?;
             ahead.keep(self.lock);
-            held.is_through();
+            drop(half_way);
         }
         if Side::is_next(&ahead) {
             side.heal()?;
@@ -212,6 +215,7 @@ impl<'a, 'py> Receiver<'a, 'py> {
         is_over: impl Fn() -> bool,
     ) -> PyResult<Got<'py>> {
         let Self { lock, senders, .. } = *self;
+        descriptor(self.end.0)?; // an error if it is closed, whatever others have read of it
         let mut fresh = true;
         loop {
             let looked = self.receive_now(py)?;
@@ -220,6 +224,9 @@ impl<'a, 'py> Receiver<'a, 'py> {
             }
             if !block || deadline.passed() {
                 if lock.left() == 0 && lock.free_of_the_dead()? {
+                    continue;
+                }
+                if matches!(looked, Look::Soon) && senders.free_of_the_dead()? {
                     continue;
                 }
                 return Ok(Got::Nothing);

@@ -11,10 +11,12 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
 use manyhands_os::futex::{self, Scope};
+use manyhands_os::limits::{self, Limit};
 use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_os::{named, pipe};
 use manyhands_shm::Malformed;
@@ -25,7 +27,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::pipe::{Ahead, End, HEADER};
+use crate::awake;
 use crate::fds::{os_error, taken, wait_with_signals};
+use crate::manager::descriptor;
 use crate::message;
 use crate::shorthand;
 use crate::sync::{Held, SemLock};
@@ -37,9 +41,9 @@ const LONG: usize = 128 << 10;
 
 /// How often a reader looks at once whether the writers' lock is free, how long it waits then for who has it before it
 /// looks again, and after how long it gives up: that one has been stopped.
-const SPINS: usize = 50;
+const SPINS: usize = 400;
 pub(super) const SOON: Duration = Duration::from_millis(1);
-const STUCK: Duration = Duration::from_secs(1);
+const STUCK: Duration = Duration::from_millis(50);
 
 /// In place of a message's length, and no length at all: go on in the ring.
 const NOTE: i32 = -3;
@@ -62,6 +66,11 @@ impl QueueRing {
     #[new]
     #[pyo3(signature = (fd=None))]
     fn new(fd: Option<RawFd>) -> PyResult<Self> {
+        if fd.is_none() && limits::get(Limit::AddressSpace).soft.is_some() {
+            return Err(PyOSError::new_err(
+                "the address space is limited: queues leave it to others",
+            ));
+        }
         let memory = match fd {
             None => Memfd::create("manyhands queue", Fifo::region_len(CAPACITY) as u64),
             Some(fd) => Memfd::from_fd(taken(fd)?),
@@ -90,10 +99,18 @@ impl QueueRing {
         here.then(|| fd.as_raw_fd())
     }
 
-    /// Has readers turn to the pipe when they have read what is in the ring: to be called by who is about to write to the
-    /// pipe itself, and holds the writers' lock.
-    fn mark(&self) -> PyResult<()> {
-        turn_to_pipe(&self.fifo).map_err(|e| os_error(&e))
+    /// Has readers turn to the pipe when they have read what is in the ring: for who is about to write to it himself.
+    ///
+    /// lock -- the writers', which the caller may have
+    fn mark(&self, py: Python<'_>, lock: &Bound<'_, SemLock>) -> PyResult<()> {
+        let lock = lock.get();
+        let held = match lock.is_held_by_me() {
+            true => None,
+            false => lock.hold(py, None)?,
+        };
+        let marked = turn_to_pipe(&self.fifo).map_err(|e| os_error(&e));
+        drop(held);
+        marked
     }
 }
 
@@ -145,6 +162,7 @@ pub(super) fn put(
     end: End<'_, '_>,
     parts: &[&[u8]],
 ) -> PyResult<bool> {
+    descriptor(end.0)?; // an error if it is closed, though nothing may have to be written
     // SAFETY: the writers' lock is held: its holder has their end.
     let mut writer = unsafe { fifo.writer() }.map_err(ruined)?;
     let len: usize = parts.iter().map(|part| part.len()).sum();
@@ -238,6 +256,45 @@ pub(super) fn wait_for_room(
 
 // ---- receiving ----
 
+/// Whether items came one upon the other of late: then who takes the last one looks for a moment whether another comes,
+/// which saves the note for it.
+struct Stream {
+    /// How often it was so, less how often it was not; positive where it is worth looking.
+    score: AtomicI32,
+    looks: AtomicU32,
+}
+
+static STREAM: Stream = Stream {
+    score: AtomicI32::new(0),
+    looks: AtomicU32::new(0),
+};
+
+impl Stream {
+    /// Less than what a note costs.
+    const MOMENT: usize = 200;
+    /// One look in so many is made in any case.
+    const PROBE: u32 = 64;
+    const MOST: i32 = 32;
+
+    fn goes_on(&self, found: impl Fn() -> bool) -> bool {
+        let score = self.score.load(Relaxed);
+        let probing = self.looks.fetch_add(1, Relaxed).is_multiple_of(Self::PROBE);
+        if score <= 0 && !probing || !awake::may_spin() {
+            return false;
+        }
+        for _ in 0..Self::MOMENT {
+            if found() {
+                self.score
+                    .store((score.max(0) + 2).min(Self::MOST), Relaxed);
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        self.score.store((score - 1).max(-1), Relaxed);
+        false
+    }
+}
+
 /// An item as it came.
 pub(super) enum Message<'py> {
     Pickle(Vec<u8>),
@@ -323,6 +380,7 @@ impl<'py> Side<'_, 'py> {
 
     /// Takes what is next in the ring; the pipe has said that it is there. The readers' lock is held.
     pub(super) fn take(&self, py: Python<'py>, wanted: As) -> PyResult<Taken<'py>> {
+        descriptor(self.end.0)?; // an error if it is closed, though nothing may have to be read
         // SAFETY: the readers' lock is held: its holder has their end.
         let mut reader = unsafe { self.fifo.reader() }.map_err(ruined)?;
         match reader.look().map_err(ruined)? {
@@ -353,6 +411,9 @@ impl<'py> Side<'_, 'py> {
     /// Takes the note out of the pipe unless there is more than `last`. Who has put that may not yet have given the
     /// writers' lock back, and others may have it: they are waited for, unless they have sent something.
     fn quieten_after(&self, py: Python<'py>, reader: &Reader<'_>, last: &Item) -> PyResult<()> {
+        if STREAM.goes_on(|| !reader.is_last(last)) {
+            return Ok(());
+        }
         for _ in 0..SPINS {
             if self.quieten(reader, Some(last))? || !reader.is_last(last) {
                 return Ok(());
@@ -372,8 +433,12 @@ impl<'py> Side<'_, 'py> {
 
     /// Takes the note out of the pipe if nothing is in the ring but `last`; false if somebody is just putting something.
     fn quieten(&self, reader: &Reader<'_>, last: Option<&Item>) -> PyResult<bool> {
-        let Some(_senders) = self.senders.hold_now()? else {
-            return Ok(false);
+        let _held = match self.senders.is_held_by_me() {
+            true => None,
+            false => match self.senders.hold_now()? {
+                None => return Ok(false),
+                held => held,
+            },
         };
         // SAFETY: both locks are held.
         if unsafe { reader.is_drained(last) } {

@@ -122,9 +122,9 @@ impl SemLock {
         HalfWay(self)
     }
 
-    /// Whether this process holds the lock.
-    pub(crate) fn is_held_here(&self) -> bool {
-        self.place.board().lock(self.place.cell).holder() == me().process
+    /// Whether this thread holds the lock.
+    pub(crate) fn is_held_by_me(&self) -> bool {
+        self.mine(me())
     }
 
     /// Takes one of a semaphore if there is one.
