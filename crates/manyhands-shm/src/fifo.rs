@@ -12,6 +12,8 @@
 //! Who is killed in the midst of that may leave a note that the word does not know of, and the next writer another one;
 //! never a word that says there is a note when there is none. A note too many is taken when the ring is drained. A
 //! reader takes the note before it passes the last item: killed in between, it leaves an item that the next note tells of.
+//! After such a death, in a window of some instructions, what others send past the ring and through it just then may change
+//! places once.
 //!
 //! Always: a frame is visible only after [`Writer::publish`]; low addresses are used again as soon as they are free, so that
 //! a ring that is seldom full stays small and warm; there is always room for a mark.
