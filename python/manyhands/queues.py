@@ -284,16 +284,16 @@ class Queue(Generic[_T]):
         item = ends.get(block, timeout)
         if item is not ends and item is not _engine.QueueEnds:
             return item  # type: ignore[no-any-return]
-        return self._get_last(item, block, timeout)
+        return self._get_last(ends, item, block, timeout)
 
-    def _get_last(self, item: Any, block: bool, timeout: float | None) -> _T:
+    def _get_last(self, ends: Any, item: Any, block: bool, timeout: float | None) -> _T:
         """Go on with get() when it has met the end of a queue that was shut down."""
         began = changed = time.monotonic()
         left = self.qsize()
         while True:
             if item is _engine.QueueEnds:
                 raise ShutDown
-            if item is not self._ends:
+            if item is not ends:
                 return item  # type: ignore[no-any-return]
             # This message is for all who wait, and stays behind what was sent meanwhile.
             self._send_last()
@@ -307,7 +307,7 @@ class Queue(Generic[_T]):
                 elif now >= changed + _SETTLED:
                     raise ShutDown
                 time.sleep(0.001)
-            item = self._ends.get(block, None if timeout is None else max(began + timeout - time.monotonic(), 0))
+            item = ends.get(block, None if timeout is None else max(began + timeout - time.monotonic(), 0))
 
     def _get_slowly(self, block: bool, timeout: float | None) -> _T:
         """get() with what a subclass has put in the place of the connections or locks."""
