@@ -92,7 +92,7 @@ print(lock.acquire(False))
 # How a producer of a long item is out of its consumer's sight.
 IN_NAMESPACE = """
 def produce():
-    q.put(bytes(5_000_000))
+    q.put(bytes(30_000_000))
     q.close()
     q.join_thread()
 
@@ -134,7 +134,7 @@ print(len(q.get()))
 print(ended())
 """,
     )
-    assert lines == ["5000000", "0"]
+    assert lines == ["30000000", "0"]
 
 
 def test_a_producer_killed_in_a_namespace_is_found_dead_where_proc_shows_it(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ context = manyhands.get_context("fork")
 q, found = context.SimpleQueue(), context.SimpleQueue()
 
 def put():
-    q.put(bytes(5_000_000))
+    q.put(bytes(30_000_000))
 
 def get():
     os.setgroups([])
@@ -198,4 +198,4 @@ getter.join()
 print(producer.exitcode, getter.exitcode)
 """,
     )
-    assert lines == ["False", "5000000", "0 0"]
+    assert lines == ["False", "30000000", "0 0"]
