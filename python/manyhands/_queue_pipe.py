@@ -145,11 +145,7 @@ def _reduce_ring(ring: _engine.QueueRing) -> Any:
             "could not send this queue to another process: the program has closed its descriptor, as os.closerange() "
             "does; make queues after that",
         )
-    # Several pickles for one child may have it: it goes along once.
-    sent = context.get_spawning_popen().__dict__.setdefault("_rings_sent", {})
-    if fd not in sent:
-        sent[fd] = reduction.DupFd(fd)
-    return _rebuild_ring, (sent[fd],)
+    return _rebuild_ring, (reduction.dup_once(fd),)
 
 
 # What came with this process, by the number of the descriptor that it came as.  They stay, because several objects that

@@ -16,7 +16,6 @@ from collections import defaultdict
 from typing import Any
 
 from . import _engine, reduction, util
-from .context import get_spawning_popen
 
 __all__ = ["BufferWrapper"]
 
@@ -38,13 +37,7 @@ class Arena:
 
 def reduce_arena(a: Arena) -> tuple[Any, ...]:
     """Send an arena to a child, once however many of its blocks go there."""
-    popen = get_spawning_popen()
-    if popen is None:
-        return rebuild_arena, (a.size, reduction.DupFd(a.fd))
-    sent = popen.__dict__.setdefault("_arenas_sent", {})
-    if a.fd not in sent:
-        sent[a.fd] = reduction.DupFd(a.fd)
-    return rebuild_arena, (a.size, sent[a.fd])
+    return rebuild_arena, (a.size, reduction.dup_once(a.fd))
 
 
 def rebuild_arena(size: int, dupfd: Any) -> Arena:

@@ -137,6 +137,17 @@ def DupFd(fd: int) -> Any:
     return resource_sharer.DupFd(fd)
 
 
+def dup_once(fd: int) -> Any:
+    """Return DupFd(fd), the same one for a child whatever number of objects, and of pickles, name the descriptor."""
+    popen = context.get_spawning_popen()
+    if popen is None:
+        return DupFd(fd)
+    sent = popen.__dict__.setdefault("_descriptors_sent", {})
+    if fd not in sent:
+        sent[fd] = DupFd(fd)
+    return sent[fd]
+
+
 # ---- reducers ----
 
 

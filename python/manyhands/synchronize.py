@@ -53,11 +53,9 @@ def _ticket(obj: object, made_for_fork: bool, place: _Place) -> tuple[Any, int]:
             "supported. Please use the same context to create multiprocessing objects and Process."
         )
     fd, cell = place._share()
-    # Many objects lie on one descriptor: it goes along once.
-    sent = context.get_spawning_popen().__dict__.setdefault("_boards_sent", {})
-    if fd not in sent:
-        sent[fd] = context.reduction.DupFd(fd)
-    return sent[fd], cell
+    from .reduction import dup_once  # loaded by now: a child is being started
+
+    return dup_once(fd), cell  # many objects lie on one descriptor
 
 
 class _NamedSemLock(_engine.SemLock):

@@ -5,11 +5,12 @@
 //! Not here: connections (`manyhands.connection`), what arrives.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
-use manyhands_os::{cpu, error, poll, socket};
+use manyhands_os::memory::Memfd;
+use manyhands_os::{cpu, error, named, poll, socket};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -81,6 +82,47 @@ pub(crate) fn borrowed(fds: &[RawFd]) -> PyResult<Vec<BorrowedFd<'_>>> {
 pub(crate) fn taken(fd: RawFd) -> PyResult<OwnedFd> {
     // SAFETY: not negative; the caller in Python gives it up, as with `os.fdopen`.
     check(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Shared memory that is mapped, with the descriptor by which it may be sent to others.
+///
+/// A program may close every descriptor it does not know, as daemons do. Then the number may be some other file's, which
+/// is no business of ours: the memory stays mapped, and cannot be sent to anybody any more.
+pub(crate) struct Sendable {
+    /// Some until it is dropped.
+    memory: Option<Memfd>,
+    file: (u64, u64),
+}
+
+impl Sendable {
+    pub(crate) fn new(memory: Memfd) -> io::Result<Self> {
+        Ok(Self {
+            file: named::file_identity(&memory)?,
+            memory: Some(memory),
+        })
+    }
+
+    /// The file's identity.
+    pub(crate) fn file(&self) -> (u64, u64) {
+        self.file
+    }
+
+    /// The descriptor, if the number still is this memory's.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        let fd = self.memory.as_ref()?.as_fd();
+        let file = named::file_identity(fd).ok();
+        (file == Some(self.file)).then_some(fd)
+    }
+}
+
+impl Drop for Sendable {
+    fn drop(&mut self) {
+        if self.descriptor().is_none()
+            && let Some(memory) = self.memory.take()
+        {
+            let _ = OwnedFd::from(memory).into_raw_fd(); // somebody else's to close
+        }
+    }
 }
 
 /// Waits until one of the descriptors is readable or hung up, at most `timeout` seconds (None: for ever);

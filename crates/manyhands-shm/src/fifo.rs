@@ -22,9 +22,9 @@
 use crate::atomics::Ordering::{Acquire, Relaxed, Release};
 use crate::atomics::{AtomicU32, AtomicU64, full_fence};
 use crate::error::Malformed;
-use crate::layout::{FRAME_HEADER_LEN, Head, PAD, UNIT};
-use crate::region::Region;
-use crate::ring::{Place, check_position, frame_len, out_of_range};
+use crate::layout::{AT_MAGIC, AT_VERSION, FRAME_HEADER_LEN, Head, UNIT};
+use crate::region::{Region, check_origin};
+use crate::ring::{Found, Place, check_position, frame_len, out_of_range};
 use manyhands_os::memory::Mapping;
 use std::sync::Arc;
 
@@ -37,15 +37,13 @@ const TELLING: u32 = 2;
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-fifo\0");
 const VERSION: u32 = 1;
 
-pub(crate) const AT_MAGIC: usize = 0;
-pub(crate) const AT_VERSION: usize = 8;
 /// The writers' words.
 pub(crate) const AT_TAIL: usize = 128;
 pub(crate) const AT_TOLD: usize = 136;
-/// One more than where the last pad begins; 0: there was none.
-pub(crate) const AT_PAD: usize = 144;
 /// Whether something may have been sent past the ring.
 pub(crate) const AT_PAST: usize = 140;
+/// One more than where the last pad begins; 0: there was none.
+pub(crate) const AT_PAD: usize = 144;
 /// The readers' words.
 pub(crate) const AT_HEAD: usize = 256;
 pub(crate) const AT_AWAITED: usize = 264;
@@ -95,26 +93,13 @@ impl Fifo {
     pub(crate) fn create_in(region: Arc<Region>) -> Fifo {
         let place = place_in(&region).expect("the length of a ring");
         region.u32_at(AT_VERSION).store(VERSION, Relaxed);
-        region.u64_at(AT_MAGIC).store(MAGIC, Release); // pairs with the load in `attach_in`
+        region.u64_at(AT_MAGIC).store(MAGIC, Release); // pairs with the load in `check_origin`
         Fifo::new(region, place)
     }
 
     pub(crate) fn attach_in(region: Arc<Region>) -> Result<Fifo, Malformed> {
         let place = place_in(&region)?;
-        let found = region.u64_at(AT_MAGIC).load(Acquire); // pairs with the store in `create_in`
-        if found != MAGIC {
-            return Err(Malformed::Magic {
-                found,
-                expected: MAGIC,
-            });
-        }
-        let found = region.u32_at(AT_VERSION).load(Relaxed);
-        if found != VERSION {
-            return Err(Malformed::Version {
-                found,
-                expected: VERSION,
-            });
-        }
+        check_origin(&region, MAGIC, VERSION)?;
         Ok(Fifo::new(region, place))
     }
 
@@ -189,15 +174,11 @@ impl Fifo {
         (tail - head).saturating_sub(skipped)
     }
 
-    fn positions(&self) -> (u64, u64) {
-        // pairs with the store in `Reader::pass`: those bytes are done with
+    fn positions(&self) -> Result<(u64, u64), Malformed> {
+        // pairs with the store in `Reader::go_to`: those bytes are done with
         let head = self.region.u64_at(AT_HEAD).load(Acquire);
-        // pairs with the store in `Writer::publish`: the frames are visible
-        (head, self.region.u64_at(AT_TAIL).load(Acquire))
-    }
-
-    fn checked_positions(&self) -> Result<(u64, u64), Malformed> {
-        let (head, tail) = self.positions();
+        // pairs with the store in `Writer::show`: the frames are visible
+        let tail = self.region.u64_at(AT_TAIL).load(Acquire);
         let high = u64::MAX - 2 * self.place.capacity;
         check_position("the readers' position", head, 0, high)?;
         check_position(
@@ -214,7 +195,7 @@ impl Fifo {
     /// # Safety
     /// It is the caller's turn, in all processes, for as long as it is used.
     pub unsafe fn writer(&self) -> Result<Writer<'_>, Malformed> {
-        let (head, tail) = self.checked_positions()?;
+        let (head, tail) = self.positions()?;
         Ok(Writer {
             fifo: self,
             tail,
@@ -227,7 +208,7 @@ impl Fifo {
     /// # Safety
     /// It is the caller's turn, in all processes, for as long as it is used.
     pub unsafe fn reader(&self) -> Result<Reader<'_>, Malformed> {
-        let (head, tail) = self.checked_positions()?;
+        let (head, tail) = self.positions()?;
         Ok(Reader {
             fifo: self,
             head,
@@ -347,7 +328,8 @@ impl Writer<'_> {
     }
 
     /// Has the readers go on past the ring, when they have read what is in it: whoever sends something past it does so
-    /// when the first of it is sent; before, if he waits for them meanwhile. Does nothing while no note tells of the ring. False: there is no room, which a stranger has taken.
+    /// when the first of it is sent; before, if he waits for them meanwhile. Does nothing while no note tells of the ring.
+    /// False: there is no room, which a stranger has taken.
     pub fn mark(mut self) -> bool {
         let told = self.fifo.told();
         self.fifo.region.u32_at(AT_PAST).store(1, Relaxed);
@@ -386,20 +368,17 @@ pub enum Next {
 }
 
 /// An item as it lies in the ring.
-pub struct Item {
-    position: u64,
-    len: u32,
-}
+pub struct Item(Found);
 
 impl Item {
     /// Bytes of its payload.
     #[expect(clippy::len_without_is_empty, reason = "a length of a payload")]
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.0.len as usize
     }
 
     fn end(&self) -> u64 {
-        self.position + frame_len(u64::from(self.len))
+        self.0.end()
     }
 }
 
@@ -416,42 +395,23 @@ impl Reader<'_> {
     /// What comes next.
     pub fn look(&mut self) -> Result<Next, Malformed> {
         let Fifo { region, place, .. } = self.fifo;
-        // Each turn moves the head towards a tail that is not loaded again: no peer keeps us here.
-        while self.head != self.tail {
-            // SAFETY: Turns: it is ours, as `Fifo::reader`'s caller says, and so are the bytes up to the tail.
-            let (len, head) = unsafe { region.read_header(place.at(self.head)) };
-            let available = self.tail - self.head;
-            let to_end = place.to_end(self.head);
-            if len == PAD {
-                if to_end > available {
-                    let what = "bytes to the end after a pad";
-                    return Err(out_of_range(what, to_end, 0, available));
-                }
-                self.head += to_end;
-                continue;
+        // SAFETY: Turns: it is ours, as `Fifo::reader`'s caller says, and so are the bytes up to the tail.
+        let found = unsafe { place.find(region, &mut self.head, self.tail) }?;
+        Ok(match found {
+            None => Next::Nothing,
+            Some(found) if found.head.kind == MARK => {
+                self.go_to(Item(found).end());
+                Next::Mark
             }
-            let most = available.min(to_end);
-            if frame_len(u64::from(len)) > most {
-                let high = most - FRAME_HEADER_LEN as u64;
-                return Err(out_of_range("a frame's length", u64::from(len), 0, high));
-            }
-            if head.kind == MARK {
-                self.go_to(self.head + frame_len(u64::from(len)));
-                return Ok(Next::Mark);
-            }
-            return Ok(Next::Item(Item {
-                position: self.head,
-                len,
-            }));
-        }
-        Ok(Next::Nothing)
+            Some(found) => Next::Item(Item(found)),
+        })
     }
 
     /// An item's bytes. Another process may change them, if it breaks the rules: whoever reads them must stand any.
     pub fn payload(&self, item: &Item) -> &[u8] {
-        let at = self.fifo.place.at(item.position) + FRAME_HEADER_LEN;
+        let at = self.fifo.place.at(item.0.position) + FRAME_HEADER_LEN;
         // SAFETY: Turns: ours, and not yet passed; `look` has checked the length.
-        unsafe { self.fifo.region.bytes(at, item.len as usize) }
+        unsafe { self.fifo.region.bytes(at, item.len()) }
     }
 
     /// Goes past an item. True: somebody waits for room and is to be woken, by [`Fifo::awaited`], which is 0 by now.
@@ -459,8 +419,8 @@ impl Reader<'_> {
     pub fn pass(&mut self, item: Item) -> bool {
         #[cfg(loom)]
         self.fifo.region.watch_read(
-            self.fifo.place.at(item.position),
-            frame_len(u64::from(item.len)) as usize,
+            self.fifo.place.at(item.0.position),
+            (item.end() - item.0.position) as usize,
         );
         self.go_to(item.end());
         full_fence(); // pairs with the fence in `Fifo::await_room`
@@ -645,7 +605,7 @@ mod tests {
             let Ok(Next::Item(item)) = reader.look() else {
                 panic!("an item is there");
             };
-            let offset = item.position % CAPACITY as u64;
+            let offset = item.0.position % CAPACITY as u64;
             assert!(offset <= WARM, "{offset}");
             let _ = reader.pass(item);
         }

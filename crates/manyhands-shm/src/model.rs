@@ -57,19 +57,14 @@ pub fn arena(len: usize, slots: usize) -> (Lender, Borrower) {
 
 /// A new ring for many, of `capacity` bytes.
 pub fn fifo(capacity: usize) -> Fifo {
-    let words = [fifo::AT_MAGIC, fifo::AT_TAIL, fifo::AT_PAD, fifo::AT_HEAD];
+    let words = [AT_MAGIC, fifo::AT_TAIL, fifo::AT_PAD, fifo::AT_HEAD];
     let claims = (fifo::AT_DATA..Fifo::region_len(capacity))
         .step_by(UNIT)
         .map(|at| at + AT_FRAME_CLAIM);
-    let halves: Vec<usize> = [
-        fifo::AT_VERSION,
-        fifo::AT_TOLD,
-        fifo::AT_PAST,
-        fifo::AT_AWAITED,
-    ]
-    .into_iter()
-    .chain(claims)
-    .collect();
+    let halves: Vec<usize> = [AT_VERSION, fifo::AT_TOLD, fifo::AT_PAST, fifo::AT_AWAITED]
+        .into_iter()
+        .chain(claims)
+        .collect();
     let region = Region::new(Fifo::region_len(capacity), &words, &halves);
     Fifo::create_in(Arc::new(region))
 }

@@ -21,6 +21,29 @@ pub(crate) use real::Region;
 #[cfg(loom)]
 pub(crate) use crate::model::Region;
 
+use crate::atomics::Ordering::{Acquire, Relaxed};
+use crate::error::Malformed;
+use crate::layout::{AT_MAGIC, AT_VERSION};
+
+/// Whether a region begins as whoever made it left it, its magic word last and with a releasing store.
+pub(crate) fn check_origin(region: &Region, magic: u64, version: u32) -> Result<(), Malformed> {
+    let found = region.u64_at(AT_MAGIC).load(Acquire); // pairs with the maker's store
+    if found != magic {
+        return Err(Malformed::Magic {
+            found,
+            expected: magic,
+        });
+    }
+    let found = region.u32_at(AT_VERSION).load(Relaxed);
+    if found != version {
+        return Err(Malformed::Version {
+            found,
+            expected: version,
+        });
+    }
+    Ok(())
+}
+
 #[cfg(not(loom))]
 mod real {
     use crate::atomics::{AtomicU32, AtomicU64, Ordering};

@@ -52,6 +52,45 @@ impl Place {
     pub(crate) fn max_payload(&self) -> usize {
         self.capacity as usize / 2 - FRAME_HEADER_LEN
     }
+
+    /// The frame at `head`, if there is one before `tail`. Pads are passed on the way.
+    ///
+    /// # Safety
+    /// It must be the caller's turn to read what is between the two.
+    #[inline]
+    pub(crate) unsafe fn find(
+        self,
+        region: &Region,
+        head: &mut u64,
+        tail: u64,
+    ) -> Result<Option<Found>, Malformed> {
+        // Each turn moves the head towards a tail that is not loaded again: no peer keeps us here.
+        while *head != tail {
+            // SAFETY: the caller has the turn.
+            let (len, read) = unsafe { region.read_header(self.at(*head)) };
+            let available = tail - *head;
+            let to_end = self.to_end(*head);
+            if len == PAD {
+                if to_end > available {
+                    let what = "bytes to the end after a pad";
+                    return Err(out_of_range(what, to_end, 0, available));
+                }
+                *head += to_end;
+                continue;
+            }
+            let most = available.min(to_end);
+            if frame_len(u64::from(len)) > most {
+                let high = most - FRAME_HEADER_LEN as u64;
+                return Err(out_of_range("a frame's length", u64::from(len), 0, high));
+            }
+            return Ok(Some(Found {
+                position: *head,
+                head: read,
+                len,
+            }));
+        }
+        Ok(None)
+    }
 }
 
 /// Bytes that a frame takes.
@@ -199,7 +238,15 @@ pub(crate) struct Found {
     /// Where it begins.
     pub(crate) position: u64,
     pub(crate) head: Head,
-    len: u32,
+    pub(crate) len: u32,
+}
+
+impl Found {
+    /// Where the next one begins.
+    #[inline]
+    pub(crate) fn end(&self) -> u64 {
+        self.position + frame_len(u64::from(self.len))
+    }
 }
 
 /// The reader's end.
@@ -250,44 +297,15 @@ impl Consumer {
         if self.head == self.tail && !self.look()? {
             return Ok(None);
         }
-        // Each turn moves the head towards a tail that is not loaded again: no peer keeps us here.
-        while self.head != self.tail {
-            let at = self.place.at(self.head);
-            // SAFETY: Turns: [head, tail) is the reader's since `look`.
-            let (len, head) = unsafe { self.region.read_header(at) };
-            let available = self.tail - self.head;
-            let to_end = self.place.to_end(self.head);
-            if len == PAD {
-                if to_end > available {
-                    return Err(out_of_range(
-                        "bytes to the end after a pad",
-                        to_end,
-                        0,
-                        available,
-                    ));
-                }
-                self.head += to_end;
-                continue;
-            }
-            let most = available.min(to_end);
-            if frame_len(u64::from(len)) > most {
-                let high = most - FRAME_HEADER_LEN as u64;
-                return Err(out_of_range("a frame's length", u64::from(len), 0, high));
-            }
-            return Ok(Some(Found {
-                position: self.head,
-                head,
-                len,
-            }));
-        }
-        Ok(None)
+        // SAFETY: Turns: [head, tail) is the reader's since `look`.
+        unsafe { self.place.find(&self.region, &mut self.head, self.tail) }
     }
 
     /// Goes past a frame. Its bytes stay the reader's until [`give_back`](Self::give_back).
     #[inline]
     pub(crate) fn pass(&mut self, found: &Found) {
         debug_assert_eq!(self.head, found.position);
-        self.head += frame_len(u64::from(found.len));
+        self.head = found.end();
     }
 
     /// The claim word of a frame not yet given back.

@@ -433,14 +433,12 @@ fn queued(
     let receiver = receiver(connection, parts);
     let (lock, side) = (receiver.lock, receiver.side());
     loop {
+        let number = descriptor(connection)?;
         if let Some(side) = &side
             && Side::is_next(&Ahead::of(lock))
         {
             // Whoever receives by himself holds the lock, if there are others.
-            let held = match lock.is_held_by_me() {
-                true => None,
-                false => lock.hold(py, None)?,
-            };
+            let held = lock.hold_unless_mine(py)?;
             match side.take(py, As::Pickle(limit.unwrap_or(u64::MAX)))? {
                 Taken::Item(message) => return Ok(message.pickle()),
                 Taken::Again => {}
@@ -450,7 +448,6 @@ fn queued(
             drop(held);
             continue;
         }
-        let number = descriptor(connection)?;
         let ahead = Ahead::taken(lock);
         match (
             receive_begun(py, one(&number)?, ahead.bytes(), limit)?,

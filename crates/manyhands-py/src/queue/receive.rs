@@ -94,6 +94,7 @@ impl<'a, 'py> Receiver<'a, 'py> {
     /// Takes a message if some of it is there, and nobody else is taking one. Of a short one that is one read, which
     /// also takes the length of the next, if somebody has read this one's; of one in the ring none.
     fn receive_now(&self, py: Python<'py>) -> PyResult<Look<'py>> {
+        descriptor(self.end.0)?; // an error if it is closed, though nothing may have to be read from it
         let lock = self.lock;
         let Some(held) = lock.hold_now()? else {
             return Ok(Look::Nothing);
@@ -215,7 +216,6 @@ impl<'a, 'py> Receiver<'a, 'py> {
         is_over: impl Fn() -> bool,
     ) -> PyResult<Got<'py>> {
         let Self { lock, senders, .. } = *self;
-        descriptor(self.end.0)?; // an error if it is closed, whatever others have read of it
         let mut fresh = true;
         loop {
             let looked = self.receive_now(py)?;

@@ -2,14 +2,14 @@
 //!
 //! The pipe says what is next. While items are in the ring, a note is in the pipe, as the first thing that nobody has
 //! read: so the pipe can be read whenever the queue has items, which programs wait for. What finds no room in the ring goes
-//! through the pipe itself, after a mark in the ring that has readers go on there.
+//! through the pipe itself, and a mark in the ring has readers go on there.
 //!
 //! Always: who touches an end holds that end's lock, for as long as a copy takes; an item is there as a whole or not at
 //! all, whoever is killed.
 //! Not here: how the ring is laid out (`manyhands_shm::fifo`), what goes through the pipe (`pipe`).
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use manyhands_os::clock::Deadline;
 use manyhands_os::futex::{self, Scope};
 use manyhands_os::limits::{self, Limit};
 use manyhands_os::memory::{Mapping, Memfd};
-use manyhands_os::{named, pipe};
+use manyhands_os::pipe;
 use manyhands_shm::Malformed;
 use manyhands_shm::fifo::{Fifo, Item, Next, Past, Reader};
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -27,8 +27,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::pipe::{Ahead, End, HEADER};
+use super::send::total;
 use crate::awake;
-use crate::fds::{os_error, taken, wait_with_signals};
+use crate::fds::{Sendable, os_error, taken, wait_with_signals};
 use crate::manager::descriptor;
 use crate::message;
 use crate::shorthand;
@@ -54,10 +55,7 @@ const TOKEN: u8 = b'\n';
 #[pyclass(frozen, weakref, module = "manyhands._engine")]
 pub(super) struct QueueRing {
     fifo: Fifo,
-    /// Some until it is dropped.
-    memory: Option<Memfd>,
-    /// The file's identity: a program may close every descriptor that it does not know.
-    file: (u64, u64),
+    memory: Sendable,
 }
 
 #[pymethods]
@@ -85,8 +83,7 @@ impl QueueRing {
                     PyValueError::new_err(format!("no queue came with this descriptor: {e}"))
                 })?,
             },
-            file: named::file_identity(&memory).map_err(|e| os_error(&e))?,
-            memory: Some(memory),
+            memory: Sendable::new(memory).map_err(|e| os_error(&e))?,
         })
     }
 
@@ -94,9 +91,7 @@ impl QueueRing {
     /// closed it.
     #[pyo3(name = "_share")]
     fn share(&self) -> Option<RawFd> {
-        let fd = self.memory.as_ref()?.as_fd();
-        let here = named::file_identity(fd).ok() == Some(self.file);
-        here.then(|| fd.as_raw_fd())
+        self.memory.descriptor().map(|fd| fd.as_raw_fd())
     }
 
     /// Has readers turn to the pipe when they have read what is in the ring: for who is about to write to it himself.
@@ -104,10 +99,7 @@ impl QueueRing {
     /// lock -- the writers', which the caller may have
     fn mark(&self, py: Python<'_>, lock: &Bound<'_, SemLock>) -> PyResult<()> {
         let lock = lock.get();
-        let held = match lock.is_held_by_me() {
-            true => None,
-            false => lock.hold(py, None)?,
-        };
+        let held = lock.hold_unless_mine(py)?;
         let marked = turn_to_pipe(&self.fifo).map_err(|e| os_error(&e));
         drop(held);
         marked
@@ -117,16 +109,6 @@ impl QueueRing {
 impl QueueRing {
     pub(super) fn fifo(&self) -> &Fifo {
         &self.fifo
-    }
-}
-
-impl Drop for QueueRing {
-    fn drop(&mut self) {
-        if self.share().is_none()
-            && let Some(memory) = self.memory.take()
-        {
-            let _ = OwnedFd::from(memory).into_raw_fd(); // somebody else's to close
-        }
     }
 }
 
@@ -165,8 +147,7 @@ pub(super) fn put(
     descriptor(end.0)?; // an error if it is closed, though nothing may have to be written
     // SAFETY: the writers' lock is held: its holder has their end.
     let mut writer = unsafe { fifo.writer() }.map_err(ruined)?;
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    let pushed = if len < LONG {
+    let pushed = if total(parts) < LONG {
         writer.push(parts)
     } else {
         py.detach(|| writer.push(parts))
@@ -380,7 +361,6 @@ impl<'py> Side<'_, 'py> {
 
     /// Takes what is next in the ring; the pipe has said that it is there. The readers' lock is held.
     pub(super) fn take(&self, py: Python<'py>, wanted: As) -> PyResult<Taken<'py>> {
-        descriptor(self.end.0)?; // an error if it is closed, though nothing may have to be read
         // SAFETY: the readers' lock is held: its holder has their end.
         let mut reader = unsafe { self.fifo.reader() }.map_err(ruined)?;
         match reader.look().map_err(ruined)? {

@@ -236,7 +236,7 @@ enum Way {
     Either,
 }
 
-fn total(parts: &[&[u8]]) -> usize {
+pub(super) fn total(parts: &[&[u8]]) -> usize {
     parts.iter().map(|part| part.len()).sum()
 }
 

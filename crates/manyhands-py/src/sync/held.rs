@@ -83,6 +83,14 @@ impl SemLock {
         }
     }
 
+    /// Takes the lock, waiting for it, unless this thread has it already.
+    pub(crate) fn hold_unless_mine(&self, py: Python<'_>) -> PyResult<Option<Held<'_>>> {
+        match self.is_held_by_me() {
+            true => Ok(None),
+            false => self.hold(py, None),
+        }
+    }
+
     /// Frees the lock if its holder was killed; says whether it did. An error when that one was half-way.
     pub(crate) fn free_of_the_dead(&self) -> PyResult<bool> {
         let lock = self.place.board().lock(self.place.cell);

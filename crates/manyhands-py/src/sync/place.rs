@@ -6,7 +6,7 @@
 //! Not here: when a cell may be used again, and why (`manyhands_shm::sync::Board`'s module says it).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
@@ -17,20 +17,14 @@ use manyhands_shm::sync::{Board, Kind};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::fds::{borrowed, os_error, taken};
+use crate::fds::{Sendable, borrowed, os_error, taken};
 
 const EBADF: i32 = 9;
 
 /// A board, its descriptor, and the cells of it that this process may give out again.
-///
-/// A program may close every descriptor it does not know, as daemons do. Then the number may be some other
-/// file's, which is no business of ours: the board stays mapped, and cannot be sent to anybody any more.
 struct Shared {
     board: Board,
-    /// Some until it is dropped.
-    memory: Option<Memfd>,
-    /// The file's identity.
-    file: (u64, u64),
+    memory: Sendable,
     /// Cells that nobody can have any more, and the process they are good for: a child has a copy.
     free: Mutex<(u64, Vec<u32>)>,
 }
@@ -108,21 +102,13 @@ impl Shared {
     }
 
     fn new(board: Board, memory: Memfd) -> io::Result<Arc<Shared>> {
-        let file = named::file_identity(&memory)?;
+        let memory = Sendable::new(memory)?;
         seen_from_here(&board);
         Ok(Arc::new(Shared {
             board,
-            memory: Some(memory),
-            file,
+            memory,
             free: Mutex::new((fork_state::generation(), Vec::new())),
         }))
-    }
-
-    /// The board's descriptor, if the number still is the board's.
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        let fd = self.memory.as_ref()?.as_fd();
-        let file = named::file_identity(fd).ok();
-        (file == Some(self.file)).then_some(fd)
     }
 
     /// The cells this process may give out again; none in a child that only inherited the list.
@@ -140,20 +126,10 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if self.descriptor().is_none()
-            && let Some(memory) = self.memory.take()
-        {
-            let _ = OwnedFd::from(memory).into_raw_fd(); // somebody else's to close
-        }
-    }
-}
-
 impl Boards {
     fn cell(&mut self) -> io::Result<(Arc<Shared>, u32)> {
         if let Some(current) = &self.current
-            && current.descriptor().is_some()
+            && current.memory.descriptor().is_some()
             && let Some(cell) = current.cell()
         {
             return Ok((Arc::clone(current), cell));
@@ -174,7 +150,7 @@ impl Boards {
     fn find(&mut self, fd: BorrowedFd<'_>) -> PyResult<Option<Arc<Shared>>> {
         let file = named::file_identity(fd).map_err(|e| os_error(&e))?;
         let mut known = self.known.iter().filter_map(Weak::upgrade);
-        Ok(known.find(|known| known.file == file))
+        Ok(known.find(|known| known.memory.file() == file))
     }
 }
 
@@ -281,7 +257,7 @@ impl Place {
 
     /// What another process needs to have it too: the board's descriptor, still ours, and the cell.
     pub(super) fn share(&self) -> io::Result<(RawFd, u32)> {
-        let fd = self.shared.descriptor().ok_or_else(|| {
+        let fd = self.shared.memory.descriptor().ok_or_else(|| {
             error::advised(
                 io::Error::from_raw_os_error(EBADF),
                 "could not send this lock to another process",

@@ -24,7 +24,7 @@ use crate::layout::{
     AT_ASLEEP, AT_ATTACHED, AT_HINT, AT_MAGIC, AT_RESULT_BYTES, AT_RESULT_HEAD, AT_RESULT_TAIL,
     AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL, AT_VERSION, AT_WAKE_AT, HEADER_LEN, MAGIC, VERSION,
 };
-use crate::region::Region;
+use crate::region::{Region, check_origin};
 use crate::ring::{Consumer, Place, Producer};
 use std::sync::Arc;
 
@@ -159,7 +159,7 @@ pub(crate) fn create_in(region: Arc<Region>, shape: Shape) -> ParentEnd {
         .u32_at(AT_RESULT_BYTES)
         .store(shape.result_bytes, Relaxed);
     region.u32_at(AT_ATTACHED).store(FRESH, Relaxed);
-    // pairs with the load in `attach_in`: the header is complete
+    // pairs with the load in `check_origin`: the header is complete
     region.u64_at(AT_MAGIC).store(MAGIC, Release);
     ParentEnd {
         tasks: TaskWriter::new(Producer::new(region.clone(), shape.tasks())),
@@ -179,21 +179,7 @@ pub(crate) fn attach_in(region: Arc<Region>) -> Result<WorkerEnd, Malformed> {
             high: u64::MAX,
         });
     }
-    // pairs with the store in `create_in`: the header is complete
-    let found = region.u64_at(AT_MAGIC).load(Acquire);
-    if found != MAGIC {
-        return Err(Malformed::Magic {
-            found,
-            expected: MAGIC,
-        });
-    }
-    let found = region.u32_at(AT_VERSION).load(Relaxed);
-    if found != VERSION {
-        return Err(Malformed::Version {
-            found,
-            expected: VERSION,
-        });
-    }
+    check_origin(&region, MAGIC, VERSION)?;
     let shape = Shape {
         task_bytes: region.u32_at(AT_TASK_BYTES).load(Relaxed),
         result_bytes: region.u32_at(AT_RESULT_BYTES).load(Relaxed),

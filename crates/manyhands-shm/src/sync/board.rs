@@ -22,7 +22,8 @@ use super::{Condition, Event, Lock, Semaphore, WAITERS};
 use crate::atomics::Ordering::{Acquire, Relaxed, Release};
 use crate::atomics::{AtomicU32, AtomicU64, full_fence};
 use crate::error::Malformed;
-use crate::region::Region;
+use crate::layout::{AT_MAGIC, AT_VERSION};
+use crate::region::{Region, check_origin};
 use manyhands_os::memory::Mapping;
 use std::sync::Arc;
 
@@ -39,9 +40,7 @@ const SEAT: usize = 16;
 const SEATS: u32 = 4096;
 const AT_SEATS: usize = CELLS as usize * CELL;
 
-// The board's own cell.
-const AT_MAGIC: usize = 0;
-const AT_VERSION: usize = 8;
+// The board's own cell, after its magic word and its version.
 const AT_NEXT: usize = 12;
 const AT_USED: usize = 16;
 /// 0, what all who have the board number each other by, or [`SEVERAL`].
@@ -105,7 +104,7 @@ impl Board {
         let region = Region::of(mapping);
         region.u32_at(AT_VERSION).store(VERSION, Relaxed);
         region.u32_at(AT_NEXT).store(1, Relaxed);
-        region.u64_at(AT_MAGIC).store(MAGIC, Release); // pairs with the load in `attach`
+        region.u64_at(AT_MAGIC).store(MAGIC, Release); // pairs with the load in `check_origin`
         Board { region }
     }
 
@@ -121,20 +120,7 @@ impl Board {
             });
         }
         let region = Region::of(mapping);
-        let found = region.u64_at(AT_MAGIC).load(Acquire); // pairs with the store in `create`
-        if found != MAGIC {
-            return Err(Malformed::Magic {
-                found,
-                expected: MAGIC,
-            });
-        }
-        let found = region.u32_at(AT_VERSION).load(Relaxed);
-        if found != VERSION {
-            return Err(Malformed::Version {
-                found,
-                expected: VERSION,
-            });
-        }
+        check_origin(&region, MAGIC, VERSION)?;
         Ok(Board { region })
     }
 
