@@ -16,6 +16,8 @@ from .connection import Connection, Pipe, reduce_connection
 from .synchronize import Lock
 from .util import debug
 
+__all__ = ["Reader", "Writer", "have", "new_pipe", "ring_of"]
+
 _ForkingPickler = context.reduction.ForkingPickler
 
 
@@ -145,7 +147,7 @@ def _reduce_ring(ring: _engine.QueueRing) -> Any:
             "could not send this queue to another process: the program has closed its descriptor, as os.closerange() "
             "does; make queues after that",
         )
-    return _rebuild_ring, (reduction.dup_once(fd),)
+    return _rebuild_ring, (reduction._dup_once(fd),)
 
 
 # What came with this process, by the number of the descriptor that it came as.  They stay, because several objects that

@@ -37,7 +37,7 @@ class Arena:
 
 def reduce_arena(a: Arena) -> tuple[Any, ...]:
     """Send an arena to a child, once however many of its blocks go there."""
-    return rebuild_arena, (a.size, reduction.dup_once(a.fd))
+    return rebuild_arena, (a.size, reduction._dup_once(a.fd))
 
 
 def rebuild_arena(size: int, dupfd: Any) -> Arena:

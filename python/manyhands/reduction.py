@@ -137,7 +137,7 @@ def DupFd(fd: int) -> Any:
     return resource_sharer.DupFd(fd)
 
 
-def dup_once(fd: int) -> Any:
+def _dup_once(fd: int) -> Any:
     """Return DupFd(fd), the same one for a child whatever number of objects, and of pickles, name the descriptor."""
     popen = context.get_spawning_popen()
     if popen is None:

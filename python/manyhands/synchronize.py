@@ -53,9 +53,9 @@ def _ticket(obj: object, made_for_fork: bool, place: _Place) -> tuple[Any, int]:
             "supported. Please use the same context to create multiprocessing objects and Process."
         )
     fd, cell = place._share()
-    from .reduction import dup_once  # loaded by now: a child is being started
+    from .reduction import _dup_once  # loaded by now: a child is being started
 
-    return dup_once(fd), cell  # many objects lie on one descriptor
+    return _dup_once(fd), cell  # many objects lie on one descriptor
 
 
 class _NamedSemLock(_engine.SemLock):

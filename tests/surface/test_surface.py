@@ -6,6 +6,7 @@ nothing on the interpreters that it names fails. Not here: what names do (`tests
 
 from __future__ import annotations
 
+import re
 import sys
 from fnmatch import fnmatchcase
 from functools import cache
@@ -81,6 +82,18 @@ def test_every_entry_allows_something_and_says_why() -> None:
         assert len(entry.reason.split()) >= 3, f"{entry.pattern}: no reason is given"
         if entry.applies:
             assert any(entry.allows(*found) for found in differences()), f"{entry.kind} {entry.pattern} allows nothing"
+
+
+def test_every_module_says_what_it_exports() -> None:
+    """CPython's suite imports every module of a package and wants this, minutes later than here."""
+    import manyhands
+
+    silent = [
+        path.name
+        for path in Path(manyhands.__file__).parent.rglob("*.py")
+        if not re.search(r"^__all__\b", path.read_text(), re.MULTILINE)
+    ]
+    assert not silent, f"without an __all__: {silent}"
 
 
 def test_nothing_of_the_package_goes_undescribed() -> None:
