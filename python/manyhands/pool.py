@@ -12,12 +12,16 @@ import operator
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sized
-from types import GenericAlias
+from collections.abc import Sized
 
 from . import _engine, _seats, util  # noqa: F401
+from ._pool_results import ApplyResult as ApplyResult
+from ._pool_results import AsyncResult as AsyncResult
+from ._pool_results import IMapIterator as IMapIterator
+from ._pool_results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._pool_results import MapResult as MapResult
 from ._pool_worker import worker
-from .context import TimeoutError
+from .context import TimeoutError as TimeoutError
 from .errors import ExceptionWithTraceback as ExceptionWithTraceback
 from .errors import MaybeEncodingError as MaybeEncodingError
 from .errors import RemoteTraceback as RemoteTraceback
@@ -26,14 +30,10 @@ from .errors import rebuild_exc as rebuild_exc
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, ClassVar, Self, TypeVar
-    from typing import Generic as _Generic
+    from typing import Any, Self, TypeVar
 
     _T = TypeVar("_T")  # what a call takes
     _R = TypeVar("_R")  # what it returns
-else:
-    _R = object
-    _Generic = {_R: object}  # as a base class: nothing
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -431,74 +431,6 @@ def _chunksize(size: int | None) -> int | None:
     if size < 1:
         raise ValueError(f"Chunksize must be 1+, not {size}")
     return size
-
-
-class ApplyResult(_Generic[_R]):
-    """The result of a call that was started, as `Pool.apply_async` returns it."""
-
-    def __init__(self, pool: Pool, handle: _engine.Job) -> None:
-        self._pool: Pool | None = pool
-        self._handle = handle
-
-    def ready(self) -> bool:
-        """Whether the call ended."""
-        return self._handle.ready()
-
-    def successful(self) -> bool:
-        """Whether the call ended without an exception; ValueError before it ended."""
-        if not self.ready():
-            raise ValueError(f"{self!r} not ready")
-        return self._handle.successful()
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the call ended, at most ``timeout`` seconds."""
-        if self._handle.wait(timeout):
-            self._pool = None
-
-    def get(self, timeout: float | None = None) -> _R:
-        """Return the value, or raise what the call raised; `TimeoutError` after ``timeout`` seconds."""
-        if not self._handle.wait(timeout):
-            raise TimeoutError
-        self._pool = None
-        value: _R = self._handle.value()
-        return value
-
-    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
-
-
-AsyncResult = ApplyResult
-
-
-class MapResult(ApplyResult[list[_R]]):
-    """The result of a map that was started; its value is the list of values."""
-
-
-class IMapIterator(Iterator[_R]):
-    """The values of a map one by one, in the order of the input."""
-
-    def __init__(self, pool: Pool, handle: _engine.Job) -> None:
-        self._pool: Pool | None = pool
-        self._handle = handle
-
-    def __iter__(self) -> Self:
-        return self
-
-    def next(self, timeout: float | None = None) -> _R:
-        """Return the next value; `TimeoutError` after ``timeout`` seconds; StopIteration at the end."""
-        taken = self._handle.next(timeout)
-        if taken is None:
-            raise TimeoutError
-        if not taken:
-            self._pool = None
-            raise StopIteration
-        value: _R = taken[0]
-        return value
-
-    __next__ = next
-
-
-class IMapUnorderedIterator(IMapIterator[_R]):
-    """The values of a map one by one, as they come."""
 
 
 class ThreadPool(Pool):
