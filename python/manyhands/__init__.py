@@ -22,6 +22,13 @@ if "__main__" in _sys.modules:
     _sys.modules["__mp_main__"] = _sys.modules["__main__"]
 
 
+# Ours beside the standard library's; loaded when they are asked for, as few programs do.
+_ERRORS = {
+    "BrokenPool", "OwnerDied", "PoolTerminated", "RemoteError", "SoftTimeLimitExceeded", "TaskExited", "TimeLimitExceeded",
+    "WorkerDied", "WorkerOutOfMemory",
+}  # fmt: skip
+
+
 def __getattr__(name: str) -> object:
     if name == "reducer":  # `reduction`, or what was put in its place
         return context._default_context.reducer
@@ -29,8 +36,7 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"{__name__}.reduction")
-    if name in ("WorkerDied", "BrokenPool", "PoolTerminated", "TaskExited", "RemoteError"):
-        # Ours beside the standard library's; loaded when they are asked for, as few programs do.
+    if name in _ERRORS:
         from . import errors
 
         return getattr(errors, name)

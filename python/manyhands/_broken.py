@@ -9,7 +9,7 @@ from concurrent.futures import process
 
 from .errors import WorkerDied
 
-__all__ = ["BrokenProcessPool"]
+__all__ = ["BrokenProcessPool", "also_broken"]
 
 
 class BrokenProcessPool(process.BrokenProcessPool, WorkerDied):
@@ -20,3 +20,20 @@ class BrokenProcessPool(process.BrokenProcessPool, WorkerDied):
 
     Differs: the standard library's `BrokenProcessPool`, which this one is, says nothing of what happened.
     """
+
+
+# By the kind.
+_combined: dict[type[WorkerDied], type[WorkerDied]] = {}
+
+
+def also_broken(kind: type[WorkerDied]) -> type[WorkerDied]:
+    """The kind of death that `except BrokenProcessPool` catches too, under the same name."""
+    if kind not in _combined:
+        names = {
+            "__module__": kind.__module__,
+            "__qualname__": kind.__qualname__,
+            "__doc__": kind.__doc__,
+            "_kind": kind,
+        }
+        _combined[kind] = type(kind.__name__, (kind, process.BrokenProcessPool), names)
+    return _combined[kind]

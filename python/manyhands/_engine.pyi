@@ -26,7 +26,9 @@ __all__ = [
     "dumps",
     "exchange",
     "grow_pipe",
+    "leave_locks",
     "memory",
+    "overdue",
     "poll_message",
     "put_object",
     "queue_is_empty",
@@ -37,6 +39,7 @@ __all__ = [
     "recv_queued_object",
     "recv_translated",
     "recv_within",
+    "request_signal",
     "sem_unlink",
     "send_fds",
     "send_message",
@@ -55,6 +58,9 @@ __all__ = [
 
 __version__: str
 _has_no_reference_pool: bool
+
+# retries, and the soft and the hard limit in seconds
+_Terms = tuple[int, float | None, float | None]
 
 @final
 class Child:
@@ -118,6 +124,7 @@ class Job:
     def watch(self, watcher: Callable[[], object]) -> bool: ...
     def has_begun(self) -> bool: ...
     def withdraw(self) -> bool: ...
+    def abort(self, force: bool) -> bool: ...
     def successful(self) -> bool: ...
     def wait(self, timeout: float | None = None) -> bool: ...
     def value(self) -> Any: ...
@@ -135,14 +142,22 @@ class Crew:
         starter: Callable[[Seat], Any],
         executor: bool = False,
         on_demand: bool = False,
+        terms: _Terms | None = None,
+        max_restarts: tuple[int, float] | None = None,
     ) -> Crew: ...
     def offer(self) -> tuple[Seat, Offer] | None: ...
     def grow(self, tasks: int) -> tuple[Seat, Offer] | None: ...
     def enroll(self, offer: Offer, process: Any) -> None: ...
     def decline(self, offer: Offer, why: str) -> None: ...
-    def apply(self, function: Any, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any: ...
+    def apply(self, function: Any, args: tuple[Any, ...], kwds: dict[str, Any], terms: _Terms | None = None) -> Any: ...
     def apply_async(
-        self, function: Any, args: tuple[Any, ...], kwds: dict[str, Any], callback: Any, error_callback: Any
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwds: dict[str, Any],
+        callback: Any,
+        error_callback: Any,
+        terms: _Terms | None = None,
     ) -> Job: ...
     def submit(self, function: Any, args: tuple[Any, ...], kwds: dict[str, Any]) -> Job: ...
     def map(
@@ -155,6 +170,7 @@ class Crew:
         callback: Any = None,
         error_callback: Any = None,
         waits: bool = False,
+        terms: _Terms | None = None,
     ) -> Job: ...
     def stream(
         self,
@@ -164,6 +180,7 @@ class Crew:
         ordered: bool,
         buffersize: int | None = None,
         starred: bool = False,
+        terms: _Terms | None = None,
     ) -> Job: ...
     def cancel(self) -> None: ...
     def over(self) -> BaseException | None: ...
@@ -185,11 +202,16 @@ class Buffer:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
+def leave_locks() -> None: ...
+def overdue() -> float | None: ...
+def request_signal() -> int: ...
 def serve(
     seat: Seat,
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] | None = None,
     plain: bool = False,
+    max_memory: int | None = None,
+    cpu_time: float | None = None,
 ) -> None: ...
 def dumps(value: Any) -> tuple[bytes, int]: ...
 

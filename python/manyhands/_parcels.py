@@ -59,8 +59,8 @@ class ParcelCrew:
     def _parcel(self, *values: Any) -> tuple[_Parcel, ...]:
         return tuple(_Parcel(self._reducers, value) for value in values)
 
-    def apply(self, func: Any, args: Collection[Any], kwds: Mapping[str, Any]) -> Any:
-        return self._crew.apply(_call, self._parcel((func, args, kwds)), {})
+    def apply(self, func: Any, args: Collection[Any], kwds: Mapping[str, Any], *rest: Any) -> Any:
+        return self._crew.apply(_call, self._parcel((func, args, kwds)), {}, *rest)
 
     def apply_async(self, func: Any, args: Collection[Any], kwds: Mapping[str, Any], *rest: Any) -> Any:
         return self._crew.apply_async(_call, self._parcel((func, args, kwds)), {}, *rest)

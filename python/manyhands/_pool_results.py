@@ -45,6 +45,17 @@ class ApplyResult(_Generic[_R]):
             raise ValueError(f"{self!r} not ready")
         return self._handle.successful()
 
+    def cancel(self, force: bool = False) -> bool:
+        """Cancel the call if no worker has begun it; return whether that was so.
+
+        ``force``: also one that a worker is running, by killing that worker, which is replaced. `get` then raises
+        `concurrent.futures.CancelledError`. Of a map everything is cancelled that was not begun; its result is there
+        once the rest has ended.
+
+        Differs: new (asked for since 2008, python/cpython#48068). Raises ValueError in a pool of threads for ``force``.
+        """
+        return self._handle.abort(force)
+
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call ended, at most ``timeout`` seconds."""
         if self._handle.wait(timeout):
@@ -81,6 +92,14 @@ class IMapIterator(Iterator[_R]):
 
     def __iter__(self) -> Self:
         return self
+
+    def cancel(self, force: bool = False) -> bool:
+        """Draw no more, and cancel what no worker has begun; return whether there was any.
+
+        ``force``: also what workers are running, by killing them. `next` raises `concurrent.futures.CancelledError`
+        where a value is missing. Differs: new.
+        """
+        return self._handle.abort(force)
 
     def next(self, timeout: float | None = None) -> _R:
         """Return the next value; `TimeoutError` after ``timeout`` seconds; StopIteration at the end."""

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["worker"]
 
 
-def worker(seat: _engine.Seat, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
+def worker(
+    seat: _engine.Seat,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    max_memory: int | None = None,
+    cpu_time: float | None = None,
+) -> None:
     """The main function of a worker process: serve the pool until dismissed."""
     try:
-        _engine.serve(seat, initializer, tuple(initargs))
+        _engine.serve(seat, initializer, tuple(initargs), max_memory=max_memory, cpu_time=cpu_time)
         _be_deaf_to_interrupts()
     except KeyboardInterrupt:
         # Ctrl-C reaches the whole group: the parent tells the user, its workers just end.

@@ -36,6 +36,7 @@ class Job:
         self._changed = threading.Condition(threading.Lock())
         self._expected = expected
         self._settled = 0
+        self._begun = 0
         self._parts: dict[int, Any] = {}
         self._failure: BaseException | None = None
         self._finishing = False
@@ -72,6 +73,23 @@ class Job:
     def cancel(self) -> None:
         """Begin no more of its tasks."""
         self._cancelled = True
+
+    def abort(self, force: bool) -> bool:
+        """Cancel it, if there is anything of it that no thread has begun; return whether there was."""
+        if force:
+            raise ValueError("a thread cannot be killed: force is for pools of processes")
+        with self._changed:
+            if self._done or self._finishing or self._begun == self._expected:
+                return False
+            self._cancelled = True
+        self.give_up(_cancelled())
+        return True
+
+    def begins(self) -> bool:
+        """A thread begins one of its tasks, unless it was cancelled."""
+        with self._changed:
+            self._begun += not self._cancelled
+            return not self._cancelled
 
     def hurry(self) -> None:
         """Do nothing: only a stream waits for its reader."""
@@ -309,7 +327,9 @@ class ThreadCrew:
             self._jobs.discard(job)
             self._dismiss_if_idle()
 
-    def apply(self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
+    def apply(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any], terms: None = None
+    ) -> Any:
         """Call function(*args, **kwds) in a worker and wait for its value."""
         job = self.apply_async(function, args, kwds)
         job.wait()
@@ -325,6 +345,7 @@ class ThreadCrew:
         kwds: dict[str, Any],
         callback: Any = None,
         error_callback: Any = None,
+        terms: None = None,
     ) -> Job:
         """Start function(*args, **kwds) in a worker."""
         job = Job(self, 1, callback, error_callback)
@@ -342,6 +363,7 @@ class ThreadCrew:
         callback: Any = None,
         error_callback: Any = None,
         waits: bool = False,
+        terms: None = None,
     ) -> MapJob:
         """Call `function` with each item; the value is the list of values."""
         items = list(iterable)
@@ -364,6 +386,7 @@ class ThreadCrew:
         chunksize: int,
         ordered: bool,
         buffersize: int | None = None,
+        terms: None = None,
     ) -> StreamJob:
         """Call `function` with each item; the values are taken one by one."""
         iterator = iter(iterable)
@@ -440,6 +463,12 @@ def _mapped(function: Callable[..., Any], part: list[Any], starred: bool) -> Cal
     return lambda: list((starmap if starred else map)(function, part))
 
 
+def _cancelled() -> BaseException:
+    from concurrent.futures import CancelledError
+
+    return CancelledError("the call was cancelled")
+
+
 class _Task:
     """A part of a job, to be called by a worker."""
 
@@ -452,7 +481,7 @@ class _Task:
 
     def __call__(self) -> None:
         job = self._job
-        if job._cancelled:
+        if not job.begins():
             job.give_up(errors._terminated("the call was given up before the task was begun"))
             return
         try:

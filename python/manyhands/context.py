@@ -257,11 +257,35 @@ class BaseContext:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        *,
+        retries: int = 0,
+        task_timeout: float | None = None,
+        task_grace: float = 1.0,
+        max_memory: int | None = None,
+        cpu_time: float | None = None,
+        max_restarts: int | None = None,
+        max_seconds: float = 5.0,
     ) -> Pool:
-        """Return a pool of worker processes: see manyhands.pool.Pool."""
+        """Return a pool of worker processes: see manyhands.pool.Pool.
+
+        Differs: from ``retries`` on the arguments are new.
+        """
         from .pool import Pool
 
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+        return Pool(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            context=self.get_context(),
+            retries=retries,
+            task_timeout=task_timeout,
+            task_grace=task_grace,
+            max_memory=max_memory,
+            cpu_time=cpu_time,
+            max_restarts=max_restarts,
+            max_seconds=max_seconds,
+        )
 
     def freeze_support(self) -> None:
         """Be a child and exit, if that is what a frozen program was executed for; else do nothing."""

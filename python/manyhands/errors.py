@@ -14,17 +14,21 @@ from .context import ProcessError
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any
+    from typing import Any, ClassVar
 
 __all__ = [
     "BrokenPool",
     "ExceptionWithTraceback",
     "MaybeEncodingError",
+    "OwnerDied",
     "PoolTerminated",
     "RemoteError",
     "RemoteTraceback",
+    "SoftTimeLimitExceeded",
     "TaskExited",
+    "TimeLimitExceeded",
     "WorkerDied",
+    "WorkerOutOfMemory",
 ]
 
 
@@ -55,6 +59,52 @@ class WorkerDied(ProcessError, RuntimeError):
         self.signal_name = signal_name
         self.task_index = task_index
         self.function = function
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> Any:
+        # Whatever it is here, where it is unpickled `concurrent.futures` may not be loaded.
+        kind = self._kind
+        return (kind or type(self), self.args, self.__dict__) if kind else super().__reduce__()
+
+    # The kind that one is which is a `BrokenProcessPool` too.
+    _kind: ClassVar[type[WorkerDied] | None] = None
+
+
+class WorkerOutOfMemory(WorkerDied):
+    """The kernel killed the worker because memory ran out, as far as its counters tell.
+
+    They are the control group's (``memory.events``), or the machine's where there is none. Use fewer workers,
+    smaller tasks, or ``max_memory=``, which gives the task a MemoryError instead.
+    """
+
+
+class TimeLimitExceeded(WorkerDied):
+    """The task took longer than its ``task_timeout`` and went on when it was asked to end, so its worker was killed."""
+
+
+class SoftTimeLimitExceeded(Exception):
+    """Raised inside a call that takes longer than its ``task_timeout``: clean up and leave.
+
+    It is raised in the midst of whatever Python code is being run, once; what holds the interpreter for long, such as
+    a loop in an extension, hears of it afterwards. If the call leaves by it, the caller gets it too.
+    """
+
+
+class OwnerDied(ProcessError, RuntimeError):
+    """The process that held this lock was killed; the lock is free again.
+
+    One of those who wait for it gets this instead of the lock, and knows by it that what the lock guards may be left
+    half-changed. ``pid`` (int) is the process that died. From `Condition.wait` it comes with the lock taken.
+
+    Differs: the standard library waits for ever (python/cpython#88304). A process that ends in an orderly way while
+    it holds a lock leaves it locked, as there, and another process may release it.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message, pid)
+        self.pid = pid
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -256,11 +306,34 @@ def _undecodable(text: str, why: BaseException) -> RemoteError:
     return error
 
 
-def _worker_died(pid: int, exitcode: int, index: int, function: object) -> WorkerDied:
+def _worker_died(pid: int, exitcode: int, index: int, function: object, cause: str) -> WorkerDied:
     name = getattr(function, "__qualname__", None) or _shown(function)
     how, signal_name = _ending(exitcode)
-    message = f"worker process {pid} {how} while it ran task {index} of {name}(); the pool replaced it"
-    return WorkerDied(message, pid, exitcode, signal_name, index, name)
+    kind, why = _CAUSES.get(cause or signal_name or "", (WorkerDied, ""))
+    message = f"worker process {pid} {how}{why} while it ran task {index} of {name}(); the pool replaced it"
+    return _also_broken(kind)(message, pid, exitcode, signal_name, index, name)
+
+
+# What the engine found out of a death, or the signal that tells it by itself.
+_CAUSES = {
+    "time": (TimeLimitExceeded, " because the task took longer than its task_timeout"),
+    "memory": (
+        WorkerOutOfMemory,
+        " by the kernel because memory ran out (fewer workers, smaller tasks or max_memory help)",
+    ),
+    "SIGXCPU": (WorkerDied, " because it used up its cpu_time"),
+}
+
+
+def _also_broken(kind: type[WorkerDied]) -> type[WorkerDied]:
+    """The same kind as one that programs for `concurrent.futures` catch; only they have loaded that."""
+    import sys
+
+    if "concurrent.futures.process" not in sys.modules:
+        return kind
+    from . import _broken
+
+    return _broken.also_broken(kind)
 
 
 def _ending(exitcode: int) -> tuple[str, str | None]:
@@ -274,6 +347,13 @@ def _ending(exitcode: int) -> tuple[str, str | None]:
     except ValueError:
         name = f"signal {-exitcode}"
     return f"was killed by {name}", name
+
+
+def _owner_died(pid: int) -> OwnerDied:
+    message = (
+        f"process {pid} was killed while it held this lock; the lock is free again, what it guards may be half-changed"
+    )
+    return OwnerDied(message, pid)
 
 
 def _terminated(message: str) -> PoolTerminated:

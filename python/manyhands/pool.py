@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Sized
 
-from . import _engine, _seats, util  # noqa: F401
+from . import _engine, _limits, _seats, util  # noqa: F401
 from ._pool_results import ApplyResult as ApplyResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import IMapIterator as IMapIterator
@@ -52,18 +52,18 @@ class _Staff:
     It holds no reference to the pool, so that a forgotten pool can be collected.
     """
 
-    def __init__(self, ctx: Any, make: Callable[..., Any], initializer: Any, initargs: tuple[Any, ...]) -> None:
+    def __init__(self, ctx: Any, make: Callable[..., Any], *orders: Any) -> None:
         self.ctx = ctx
         self.make = make
-        self.initializer = initializer
-        self.initargs = initargs
+        # What a worker is told beside its seat.
+        self.orders = orders
         self.processes: list[Any] = []
 
     def start(self, seat: _engine.Seat) -> Any:
         """Start one worker at `seat`; the parent's copies of the seat are closed."""
         self.let_go_of_exited()
         try:
-            process = self.make(self.ctx, target=worker, args=(seat, self.initializer, self.initargs))
+            process = self.make(self.ctx, target=worker, args=(seat, *self.orders))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process.start()
@@ -121,15 +121,25 @@ class Pool:
     processors. ``initializer(*initargs)`` runs first in each worker. ``maxtasksperchild``: int,
     tasks (chunks, in a map) after which a worker is replaced; None: never.
 
+    ``retries``: int, how often a task is run again whose worker died; only for calls that may be begun twice.
+    ``task_timeout``: float, seconds that one call may take: then `manyhands.SoftTimeLimitExceeded` is raised in it, and
+    if it goes on for ``task_grace`` seconds more (float; 0: at once) its worker is killed and replaced, and the
+    task raises `manyhands.TimeLimitExceeded`. ``max_memory``: int, bytes of private memory that a worker may have;
+    beyond it a call gets MemoryError. ``cpu_time``: float, seconds of processor time that one call may use before
+    SIGXCPU ends its worker. ``max_restarts``: int, so many workers may die within ``max_seconds`` (float); with
+    the next death the pool gives up and everything raises `manyhands.BrokenPool`. None: no such limit.
+
     Raises ValueError or TypeError for an argument of the wrong kind, OSError when no process can
     be started.
 
-    Differs: a worker that dies takes only its running task with it, which raises
+    Differs: from ``retries`` on the arguments are new; a worker that dies takes only its running task with it, which raises
     `manyhands.WorkerDied`; a pool whose workers cannot start raises `manyhands.BrokenPool`; SystemExit in a
     task raises `manyhands.TaskExited`; input is drawn as workers need it.
     """
 
     _wrap_exception = True
+    # For __del__, should __init__ not have got so far.
+    _state = INIT
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -143,6 +153,14 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        *,
+        retries: int = 0,
+        task_timeout: float | None = None,
+        task_grace: float = 1.0,
+        max_memory: int | None = None,
+        cpu_time: float | None = None,
+        max_restarts: int | None = None,
+        max_seconds: float = 5.0,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -163,9 +181,21 @@ class Pool:
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._maxtasksperchild = maxtasksperchild
-        self._staff = _Staff(context, self.Process, initializer, self._initargs)
+        self._retries, self._task_timeout, self._task_grace = retries, task_timeout, task_grace
+        orders: tuple[Any, ...] = (initializer, self._initargs)
+        if max_memory is not None or cpu_time is not None:
+            orders += (_limits.max_memory(max_memory), _limits.cpu_time(cpu_time))
+        self._staff = _Staff(context, self.Process, *orders)
         self._pool = self._staff.processes
-        self._crew: Any = _engine.Crew(processes, maxtasksperchild, self._staff.start)
+        self._crew: Any = _engine.Crew(
+            processes,
+            maxtasksperchild,
+            self._staff.start,
+            terms=_limits.terms(retries, task_timeout, task_grace),
+            max_restarts=None
+            if max_restarts is None
+            else (_limits.count("max_restarts", max_restarts), _limits.seconds("max_seconds", max_seconds)),
+        )
         reducers = getattr(self, "_forward_reducers", None)  # as joblib's pools have them
         if reducers:
             from ._parcels import ParcelCrew
@@ -236,14 +266,35 @@ class Pool:
         crew: _engine.Crew = self._crew
         return crew
 
-    def apply(self, func: Callable[..., _R], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> _R:
+    def _terms(self, retries: int | None, task_timeout: float | None) -> _limits.Terms | None:
+        """What a call asks for that has `retries` or a `task_timeout` of its own; None: what the pool has for all."""
+        if retries is None and task_timeout is None:
+            return None
+        return _limits.terms(
+            self._retries if retries is None else retries,
+            self._task_timeout if task_timeout is None else task_timeout,
+            self._task_grace,
+        )
+
+    def apply(
+        self,
+        func: Callable[..., _R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        retries: int | None = None,
+        task_timeout: float | None = None,
+    ) -> _R:
         """Call ``func(*args, **kwds)`` in a worker and return its value.
+
+        ``retries`` and ``task_timeout``: as for the pool, for this call alone; None: the pool's. (So in all methods.)
 
         Raises what the call raised, with its traceback in the worker as ``__cause__``;
         `manyhands.WorkerDied` when the worker died; ValueError when the pool is closed.
         """
         self._check_running()
-        value: _R = self._crew.apply(func, args if type(args) is tuple else tuple(args), dict(kwds))
+        terms = self._terms(retries, task_timeout)
+        value: _R = self._crew.apply(func, args if type(args) is tuple else tuple(args), dict(kwds), terms)
         return value
 
     def apply_async(
@@ -253,6 +304,9 @@ class Pool:
         kwds: Mapping[str, Any] = {},
         callback: Callable[[_R], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        retries: int | None = None,
+        task_timeout: float | None = None,
     ) -> ApplyResult[_R]:
         """Start ``func(*args, **kwds)`` in a worker; return its `ApplyResult` at once.
 
@@ -261,9 +315,18 @@ class Pool:
         """
         crew = self._tended()
         args = args if type(args) is tuple else tuple(args)
-        return ApplyResult(self, crew.apply_async(func, args, dict(kwds), callback, error_callback))
+        terms = self._terms(retries, task_timeout)
+        return ApplyResult(self, crew.apply_async(func, args, dict(kwds), callback, error_callback, terms))
 
-    def map(self, func: Callable[[_T], _R], iterable: Iterable[_T], chunksize: int | None = None) -> list[_R]:
+    def map(
+        self,
+        func: Callable[[_T], _R],
+        iterable: Iterable[_T],
+        chunksize: int | None = None,
+        *,
+        retries: int | None = None,
+        task_timeout: float | None = None,
+    ) -> list[_R]:
         """Call ``func`` with each item, in the workers; return the list of values, in order.
 
         ``chunksize``: int, items in one task; None: chosen, and shrinking towards the end.
@@ -271,17 +334,30 @@ class Pool:
 
         Differs: an input without length is drawn as the workers need it.
         """
-        return self._map(func, iterable, chunksize, False)
+        return self._map(func, iterable, chunksize, False, self._terms(retries, task_timeout))
 
     def starmap(
-        self, func: Callable[..., _R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., _R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        retries: int | None = None,
+        task_timeout: float | None = None,
     ) -> list[_R]:
         """Like `map`, for items that are iterables of arguments: ``func(*item)``."""
-        return self._map(func, iterable, chunksize, True)
+        return self._map(func, iterable, chunksize, True, self._terms(retries, task_timeout))
 
-    def _map(self, func: Any, iterable: Iterable[Any], chunksize: int | None, starred: bool) -> list[Any]:
+    def _map(
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        starred: bool,
+        terms: _limits.Terms | None,
+    ) -> list[Any]:
         self._check_running()
-        handle = self._crew.map(func, iterable, _len(iterable), _chunksize(chunksize), starred, waits=True)
+        handle = self._crew.map(func, iterable, _len(iterable), _chunksize(chunksize), starred, waits=True, terms=terms)
         try:
             handle.wait()
         except BaseException:
@@ -297,9 +373,13 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[_R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        retries: int | None = None,
+        task_timeout: float | None = None,
     ) -> MapResult[_R]:
         """Like `map`, but return a `MapResult` at once. An input without length is read here."""
-        return self._map_async(func, iterable, chunksize, callback, error_callback, False)
+        terms = self._terms(retries, task_timeout)
+        return self._map_async(func, iterable, chunksize, callback, error_callback, False, terms)
 
     def starmap_async(
         self,
@@ -308,9 +388,13 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[_R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        retries: int | None = None,
+        task_timeout: float | None = None,
     ) -> MapResult[_R]:
         """Like `starmap`, but return a `MapResult` at once."""
-        return self._map_async(func, iterable, chunksize, callback, error_callback, True)
+        terms = self._terms(retries, task_timeout)
+        return self._map_async(func, iterable, chunksize, callback, error_callback, True, terms)
 
     def _map_async(
         self,
@@ -320,13 +404,14 @@ class Pool:
         callback: Any,
         error_callback: Any,
         starred: bool,
+        terms: _limits.Terms | None,
     ) -> MapResult[Any]:
         crew = self._tended()
         length = _len(iterable)
         if length is None:
             iterable = list(iterable)
             length = len(iterable)
-        handle = crew.map(func, iterable, length, _chunksize(chunksize), starred, callback, error_callback)
+        handle = crew.map(func, iterable, length, _chunksize(chunksize), starred, callback, error_callback, terms=terms)
         crew.attend()
         return MapResult(self, handle)
 
@@ -337,6 +422,8 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        retries: int | None = None,
+        task_timeout: float | None = None,
     ) -> IMapIterator[_R]:
         """Like `map`, but return an iterator over the values, in order, as they come.
 
@@ -347,7 +434,8 @@ class Pool:
 
         Differs: the input is drawn as the workers need it, not all at once; ``buffersize`` is new.
         """
-        return IMapIterator(self, self._stream(func, iterable, chunksize, True, buffersize))
+        terms = self._terms(retries, task_timeout)
+        return IMapIterator(self, self._stream(func, iterable, chunksize, True, buffersize, terms))
 
     def imap_unordered(
         self,
@@ -356,12 +444,21 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        retries: int | None = None,
+        task_timeout: float | None = None,
     ) -> IMapUnorderedIterator[_R]:
         """Like `imap`, with the values in the order in which they come."""
-        return IMapUnorderedIterator(self, self._stream(func, iterable, chunksize, False, buffersize))
+        terms = self._terms(retries, task_timeout)
+        return IMapUnorderedIterator(self, self._stream(func, iterable, chunksize, False, buffersize, terms))
 
     def _stream(
-        self, func: Any, iterable: Iterable[Any], chunksize: int, ordered: bool, buffersize: int | None
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        chunksize: int,
+        ordered: bool,
+        buffersize: int | None,
+        terms: _limits.Terms | None,
     ) -> _engine.Job:
         size = _chunksize(chunksize)
         assert size is not None
@@ -369,7 +466,7 @@ class Pool:
             buffersize = operator.index(buffersize)
             if buffersize < 1:
                 raise ValueError(f"buffersize must be None or at least 1, not {buffersize}")
-        return self._tended().stream(func, iterable, size, ordered, buffersize)
+        return self._tended().stream(func, iterable, size, ordered, buffersize, terms=terms)
 
     def close(self) -> None:
         """Take no more calls; the workers end when those accepted are done."""
@@ -497,6 +594,10 @@ class ThreadPool(Pool):
     def _tended(self) -> Any:
         self._check_running()
         return self._crew
+
+    def _terms(self, retries: int | None, task_timeout: float | None) -> None:
+        if retries is not None or task_timeout is not None:
+            raise ValueError("threads cannot be killed: retries and task_timeout are for pools of processes")
 
     def join(self) -> None:
         """Wait for the threads to end, after `close` or `terminate`."""

@@ -122,5 +122,6 @@ def _run_and_leave(bootstrap: Callable[[], int]) -> NoReturn:
         try:
             atexit._run_exitfuncs()
             util._flush_std_streams()
+            _engine.leave_locks()
         finally:
             os._exit(code & 0xFF)

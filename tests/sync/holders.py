@@ -8,6 +8,8 @@ import threading
 import time
 from typing import Any
 
+import manyhands
+
 
 class Undecided:
     def __bool__(self) -> bool:
@@ -118,3 +120,37 @@ def until(true: Any) -> None:
     while not true():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.002)
+
+
+def take_and_be_killed(lock: Any, ready: Any) -> None:
+    lock.acquire()
+    ready.set()
+    time.sleep(60)
+
+
+def take_and_leave(lock: Any) -> None:
+    lock.acquire()
+
+
+def take_and_leave_at_once(lock: Any) -> None:
+    lock.acquire()
+    os._exit(0)
+
+
+def take_after_death(lock: Any, outcomes: Any) -> None:
+    """Takes the lock, and says what came of it: None, or the process whose death was told."""
+    try:
+        lock.acquire()
+    except manyhands.OwnerDied as error:
+        outcomes.put(error.pid)
+        return
+    outcomes.put(None)
+    lock.release()
+
+
+def take_again_and_be_killed(condition: Any, ready: Any) -> None:
+    """Notifies a waiter, and is killed before it gives the lock back."""
+    with condition:
+        condition.notify()
+        ready.set()
+        time.sleep(60)

@@ -4,12 +4,11 @@
 //! level) allow. Half a CPU of quota counts as a whole one: a worker less would leave it unused.
 //! Nothing is cached: a container's quota may be changed under way.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::cgroup::{self, Place, Version};
 use crate::error;
-use crate::fd::read_all;
 
 /// The CPUs that this thread may run on, as far as its quota reaches; the number of workers worth having.
 pub fn available() -> usize {
@@ -56,40 +55,19 @@ pub fn allowed() -> io::Result<usize> {
     }
 }
 
-/// Where a cgroup controller's files for this process begin, and how far up they go.
-struct Place {
-    mount: PathBuf,
-    below: PathBuf,
-    version: Version,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
-
 /// The least CPU quota of this process's cgroups, in CPUs; `None` without one. `proc` is `/proc/self`, and
 /// `root` is put before the mount points that are named there: tests bring their own of both.
 fn quota(proc: &Path, root: &Path) -> Option<f64> {
-    let mounts = read(&proc.join("mountinfo"))?;
-    let groups = read(&proc.join("cgroup"))?;
-    places(&mounts, &groups, root)
+    cgroup::places("cpu", proc, root)
         .iter()
         .filter_map(least)
         .reduce(f64::min)
 }
 
-fn read(path: &Path) -> Option<String> {
-    String::from_utf8(read_all(File::open(path).ok()?).ok()?).ok()
-}
-
 /// The least quota from the process's own group up to the mount point.
 fn least(place: &Place) -> Option<f64> {
     place
-        .below
-        .ancestors()
-        .map(|group| place.mount.join(group))
+        .groups()
         .filter_map(|group| match place.version {
             Version::One => quota_v1(&group),
             Version::Two => quota_v2(&group),
@@ -99,15 +77,15 @@ fn least(place: &Place) -> Option<f64> {
 
 /// Version 2: "max 100000" or "150000 100000".
 fn quota_v2(group: &Path) -> Option<f64> {
-    let text = read(&group.join("cpu.max"))?;
+    let text = cgroup::read(&group.join("cpu.max"))?;
     let (quota, period) = text.trim().split_once(' ')?;
     ratio(quota, period)
 }
 
 /// Version 1: two files; a quota of -1 is none.
 fn quota_v1(group: &Path) -> Option<f64> {
-    let quota = read(&group.join("cpu.cfs_quota_us"))?;
-    let period = read(&group.join("cpu.cfs_period_us"))?;
+    let quota = cgroup::read(&group.join("cpu.cfs_quota_us"))?;
+    let period = cgroup::read(&group.join("cpu.cfs_period_us"))?;
     ratio(quota.trim(), period.trim())
 }
 
@@ -116,105 +94,16 @@ fn ratio(quota: &str, period: &str) -> Option<f64> {
     (period > 0).then(|| quota as f64 / period as f64)
 }
 
-/// The places to look at: each mount of a cgroup hierarchy that has the CPU controller or is of version 2.
-fn places(mounts: &str, groups: &str, root: &Path) -> Vec<Place> {
-    let mut places = Vec::new();
-    for line in mounts.lines() {
-        // "31 23 0:28 /root /mount/point options [tags...] - type source super-options"
-        let Some((left, right)) = line.split_once(" - ") else {
-            continue;
-        };
-        let mut left = left.split(' ').skip(3);
-        let (Some(top), Some(mount)) = (left.next(), left.next()) else {
-            continue;
-        };
-        let mut right = right.split(' ');
-        let version = match right.next() {
-            Some("cgroup2") => Version::Two,
-            Some("cgroup") if right.next_back().is_some_and(has_cpu) => Version::One,
-            _ => continue,
-        };
-        let Some(group) = group_of(groups, version) else {
-            continue;
-        };
-        // Where the mount shows only a part of the hierarchy, names are relative to that part. A group
-        // outside of it cannot be seen; the mount point itself is then the best that can be asked.
-        let below = Path::new(group).strip_prefix(top).unwrap_or(Path::new(""));
-        let below = below.strip_prefix("/").unwrap_or(below).to_owned();
-        let mount = root.join(unescaped(mount).trim_start_matches('/'));
-        places.push(Place {
-            mount,
-            below,
-            version,
-        });
-    }
-    places
-}
-
-/// This process's group: of version 2 "0::/user.slice", of version 1 "4:cpu,cpuacct:/docker/1234".
-fn group_of(groups: &str, version: Version) -> Option<&str> {
-    groups.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (number, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
-        let ours = match version {
-            Version::One => has_cpu(controllers),
-            Version::Two => number == "0" && controllers.is_empty(),
-        };
-        ours.then_some(group)
-    })
-}
-
-fn has_cpu(controllers: &str) -> bool {
-    controllers.split(',').any(|controller| controller == "cpu")
-}
-
-/// mountinfo writes a space as `\040`.
-fn unescaped(path: &str) -> String {
-    path.replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\134", "\\")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-
-    /// A made-up machine: `/proc/self` and the files under its mount points.
-    struct Machine(PathBuf);
+    use crate::cgroup::made_up::{Machine, V2};
 
     impl Machine {
-        fn new(name: &str, mountinfo: &str, cgroup: &str, files: &[(&str, &str)]) -> Machine {
-            let root =
-                std::env::temp_dir().join(format!("manyhands-cpu-{}-{name}", std::process::id()));
-            let _ = fs::remove_dir_all(&root);
-            let machine = Machine(root);
-            machine.write("proc/mountinfo", mountinfo);
-            machine.write("proc/cgroup", cgroup);
-            for (path, text) in files {
-                machine.write(path, text);
-            }
-            machine
-        }
-
-        fn write(&self, path: &str, text: &str) {
-            let path = self.0.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
         fn quota(&self) -> Option<f64> {
-            quota(&self.0.join("proc"), &self.0)
+            quota(&self.proc(), self.root())
         }
     }
-
-    impl Drop for Machine {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
 
     #[test]
     fn this_machine_has_cpus() {

@@ -15,11 +15,13 @@
 compile_error!("manyhands runs on Linux with glibc, on x86-64 and AArch64");
 
 pub mod callable;
+mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod cpu;
 pub mod death;
 pub mod error;
+pub mod exit;
 pub mod fd;
 pub mod fork_state;
 pub mod frame;
@@ -31,7 +33,9 @@ pub mod inherit;
 pub mod limits;
 pub mod memory;
 pub mod named;
+pub mod oom;
 pub mod pipe;
 pub mod poll;
 pub mod signal;
 pub mod socket;
+pub mod timer;

@@ -3,11 +3,13 @@
 //! Not here: how many CPUs there are (`cpu`).
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error;
+use crate::fd::read_all;
 
 /// Something the kernel limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +108,44 @@ pub fn set_soft(limit: Limit, soft: Option<u64>) -> io::Result<()> {
     set(limit, Bounds { soft, ..get(limit) })
 }
 
+/// Bytes of private writable memory that this process has, as [`Limit::Data`] counts them.
+pub fn data_in_use() -> io::Result<u64> {
+    let status = File::open("/proc/self/status")
+        .and_then(read_all)
+        .map_err(|e| error::context(e, "could not read /proc/self/status"))?;
+    let status = String::from_utf8_lossy(&status);
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmData:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .and_then(|number| number.trim().parse::<u64>().ok());
+    kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| {
+        io::Error::other("/proc/self/status does not say how much private memory there is")
+    })
+}
+
+/// Has this process do with `bytes` of private writable memory in all: what asks for more is refused it.
+///
+/// # Errors
+/// When it has more than that already, give or take what starting up takes: nothing would work.
+pub fn limit_data(bytes: u64) -> io::Result<()> {
+    let used = data_in_use()?;
+    if used.saturating_add(LEAST_DATA) > bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "a limit of {} leaves nothing to work with: {} of private memory are in use already",
+                error::bytes(bytes),
+                error::bytes(used)
+            ),
+        ));
+    }
+    set_soft(Limit::Data, Some(bytes))
+}
+
+/// What a process needs beyond what it has, to do anything at all.
+const LEAST_DATA: u64 = 4 << 20;
+
 struct Said(Option<u64>);
 
 impl fmt::Display for Said {
@@ -134,6 +174,25 @@ mod tests {
         );
         set(Limit::Core, before).unwrap();
         assert_eq!(get(Limit::Core), before);
+    }
+
+    #[test]
+    fn more_private_memory_is_more_in_use() {
+        let before = data_in_use().unwrap();
+        let more = vec![1u8; 64 << 20];
+        assert!(data_in_use().unwrap() >= before + (60 << 20), "{before}");
+        drop(more);
+    }
+
+    #[test]
+    fn a_limit_below_what_is_in_use_is_refused_in_words() {
+        let error = limit_data(1 << 20).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("a limit of 1 MiB leaves nothing to work with: "),
+            "{error}"
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use manyhands::engine::{
-    self, Chunking, Config, Crew, Drawer, Function, Launch, Offer, Refused, Seat, Task, Waited,
-    Wish,
+    self, Chunking, Config, Crew, Drawer, Function, Launch, Limit, MaxRestarts, Offer, Refused,
+    Seat, Task, Terms, Waited, Wish,
 };
 use manyhands_os::death::Child;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -205,6 +205,7 @@ impl PyCrew {
             function,
             mode,
             payload,
+            losses: 0,
         };
         self.crew.bury();
         self.crew
@@ -322,8 +323,11 @@ impl PyCrew {
     /// A pool's engine, without workers yet. `starter(seat)` starts one and returns its `Process`.
     /// `executor`: with the exceptions of `concurrent.futures`, and broken by the death of a worker;
     /// `on_demand`: workers are offered by `grow`.
+    /// `terms`: what holds for tasks that have none of their own; `max_restarts`: so many deaths in so many seconds
+    /// are borne.
     #[new]
-    #[pyo3(signature = (workers, max_tasks, starter, executor=false, on_demand=false))]
+    #[allow(clippy::too_many_arguments, reason = "what a pool is made with")]
+    #[pyo3(signature = (workers, max_tasks, starter, executor=false, on_demand=false, terms=None, max_restarts=None))]
     fn new(
         py: Python<'_>,
         workers: usize,
@@ -331,13 +335,24 @@ impl PyCrew {
         starter: Py<PyAny>,
         executor: bool,
         on_demand: bool,
+        terms: Option<PyTerms>,
+        max_restarts: Option<(usize, f64)>,
     ) -> PyResult<Self> {
+        let max_restarts = match max_restarts {
+            None => None,
+            Some((restarts, seconds)) => Some(MaxRestarts {
+                restarts,
+                within: seconds_of(seconds)?,
+            }),
+        };
         let config = Config {
             workers,
             max_tasks_per_worker: max_tasks,
             cores: None,
             on_demand,
             breaks: executor,
+            terms: terms.map_or_else(Terms::default, |terms| terms.0),
+            max_restarts,
         };
         let crew = Crew::new(config, Box::new(Starter(starter)))?;
         let function_type = py.import("types")?.getattr("FunctionType")?.unbind();
@@ -381,20 +396,17 @@ impl PyCrew {
     }
 
     /// Calls `function(*args, **kwds)` in a worker and waits for its value.
+    #[pyo3(signature = (function, args, kwds, terms=None))]
     fn apply(
         &self,
         py: Python<'_>,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwds: &Bound<'_, PyDict>,
+        terms: Option<PyTerms>,
     ) -> PyResult<Py<PyAny>> {
-        let job = Arc::new(PyJob::new(
-            Kind::Single,
-            Some(1),
-            function.clone().unbind(),
-            None,
-            None,
-        ));
+        let job = PyJob::new(Kind::Single, Some(1), function.clone().unbind(), None, None);
+        let job = Arc::new(job.with_terms(terms.map(|terms| terms.0)));
         self.call(py, &job, function, args, kwds)?;
         match wait(py, &self.crew, &|| job.is_done(), None, Wish::Each) {
             Ok(_) => job.value(py),
@@ -407,6 +419,8 @@ impl PyCrew {
     }
 
     /// Calls `function(*args, **kwds)` in a worker; gives the job.
+    #[allow(clippy::too_many_arguments, reason = "what a call is asked with")]
+    #[pyo3(signature = (function, args, kwds, callback, error_callback, terms=None))]
     fn apply_async(
         &self,
         py: Python<'_>,
@@ -415,6 +429,7 @@ impl PyCrew {
         kwds: &Bound<'_, PyDict>,
         callback: Option<Py<PyAny>>,
         error_callback: Option<Py<PyAny>>,
+        terms: Option<PyTerms>,
     ) -> PyResult<Handle> {
         let job = PyJob::new(
             Kind::Single,
@@ -423,7 +438,7 @@ impl PyCrew {
             callback,
             error_callback,
         );
-        let job = Arc::new(job);
+        let job = Arc::new(job.with_terms(terms.map(|terms| terms.0)));
         self.call(py, &job, function, args, kwds)?;
         self.crew.attend();
         Ok(Handle {
@@ -459,7 +474,8 @@ impl PyCrew {
     /// Maps `function` over `iterable`, which has `len` items if that is known. `waits`: this thread
     /// is about to wait for it, and draws it.
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
-    #[pyo3(signature = (function, iterable, len, chunksize, starred, callback=None, error_callback=None, waits=false))]
+    #[pyo3(signature = (function, iterable, len, chunksize, starred, callback=None, error_callback=None, waits=false,
+                        terms=None))]
     fn map(
         &self,
         py: Python<'_>,
@@ -471,6 +487,7 @@ impl PyCrew {
         callback: Option<Py<PyAny>>,
         error_callback: Option<Py<PyAny>>,
         waits: bool,
+        terms: Option<PyTerms>,
     ) -> PyResult<Handle> {
         let job = PyJob::new(
             Kind::List,
@@ -479,14 +496,15 @@ impl PyCrew {
             callback,
             error_callback,
         )
-        .that_learns(chunksize.is_none());
+        .that_learns(chunksize.is_none())
+        .with_terms(terms.map(|terms| terms.0));
         self.feed(py, job, function, iterable, len, chunksize, starred, waits)
     }
 
     /// Gives the values of `function` over `iterable` one by one, drawing no more than `buffersize` items
     /// ahead of the reader.
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
-    #[pyo3(signature = (function, iterable, chunksize, ordered, buffersize=None, starred=false))]
+    #[pyo3(signature = (function, iterable, chunksize, ordered, buffersize=None, starred=false, terms=None))]
     fn stream(
         &self,
         py: Python<'_>,
@@ -496,6 +514,7 @@ impl PyCrew {
         ordered: bool,
         buffersize: Option<usize>,
         starred: bool,
+        terms: Option<PyTerms>,
     ) -> PyResult<Handle> {
         let kind = if ordered {
             Kind::Ordered
@@ -507,8 +526,9 @@ impl PyCrew {
             (Face::Executor, None) => Window::None,
             _ => Window::new(buffersize, chunksize, self.crew.size()),
         };
-        let mut job =
-            PyJob::new(kind, None, function.clone().unbind(), None, None).with_window(window);
+        let mut job = PyJob::new(kind, None, function.clone().unbind(), None, None)
+            .with_window(window)
+            .with_terms(terms.map(|terms| terms.0));
         if self.face == Face::Executor {
             job = job.of_executor(name_of(function));
         }
@@ -616,6 +636,25 @@ impl PyCrew {
     fn pids(&self) -> Vec<i32> {
         self.crew.pids()
     }
+}
+
+/// What a call, or every call of a pool, asks for: `(retries, soft limit, hard limit)`, in seconds or None.
+#[derive(Clone, Copy)]
+struct PyTerms(Terms);
+
+impl<'py> FromPyObject<'_, 'py> for PyTerms {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let (retries, soft, hard): (u32, Option<f64>, Option<f64>) = object.extract()?;
+        let seconds = |time: Option<f64>| time.map(seconds_of).transpose();
+        let limit = Limit::new(seconds(soft)?, seconds(hard)?);
+        Ok(Self(Terms { retries, limit }))
+    }
+}
+
+fn seconds_of(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// A seat for a worker, and the parent's half of it.

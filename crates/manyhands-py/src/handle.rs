@@ -157,6 +157,20 @@ impl Handle {
         py.detach(|| self.crew.cancel(Some(&job)))
     }
 
+    /// Cancels what no worker has begun, and, with `force`, what one is running, by killing it; whether there was any.
+    fn abort(&self, py: Python<'_>, force: bool) -> bool {
+        if self.job.is_done() {
+            return false;
+        }
+        let undrawn = self.job.withdraw();
+        let job: Arc<dyn engine::Job> = self.job.clone();
+        py.detach(|| {
+            let queued = self.crew.cancel(Some(&job));
+            let running = force && self.crew.cancel_running(&job);
+            undrawn || queued || running
+        })
+    }
+
     /// The value; call it only when ready.
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.job.value(py)

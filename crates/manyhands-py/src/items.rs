@@ -129,6 +129,7 @@ impl Items {
             function: Some(Arc::clone(&self.function)),
             mode,
             payload,
+            losses: 0,
         }))
     }
 
@@ -239,7 +240,7 @@ impl Drop for Items {
             let why = self.crew.upgrade().and_then(|crew| crew.over());
             let error = match why {
                 Some(why) => abandoned(py, &why, self.job.face()),
-                None if self.job.face() == Face::Executor => {
+                None if self.job.face() == Face::Executor || self.job.is_withdrawn() => {
                     abandoned(py, &engine::Abandoned::Cancelled, Face::Executor)
                 }
                 None => PyRuntimeError::new_err(

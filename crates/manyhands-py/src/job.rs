@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use manyhands::engine::{Abandoned, Job, News, Outcome, Refused, Seen, Watch};
+use manyhands::engine::{Abandoned, Cause, Job, News, Outcome, Refused, Seen, Terms, Watch};
 use manyhands_os::fork_state;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -99,6 +99,8 @@ pub(crate) struct PyJob {
     function: Option<Py<PyAny>>,
     /// Its chunks follow from what its tasks took.
     learns: bool,
+    /// What it asks for, if that is not what its pool has for all.
+    terms: Option<Terms>,
     /// What those took.
     seen: Mutex<Seen>,
     /// Of the process that made it.
@@ -138,6 +140,7 @@ impl PyJob {
             withdrawn: AtomicBool::new(false),
             function: Some(function),
             learns: false,
+            terms: None,
             seen: Mutex::default(),
             generation: fork_state::generation(),
         }
@@ -146,6 +149,12 @@ impl PyJob {
     /// Has it note what its tasks take, for a map whose chunks are ours to choose.
     pub(crate) fn that_learns(mut self, learns: bool) -> Self {
         self.learns = learns;
+        self
+    }
+
+    /// Gives it terms of its own.
+    pub(crate) fn with_terms(mut self, terms: Option<Terms>) -> Self {
+        self.terms = terms;
         self
     }
 
@@ -216,6 +225,16 @@ impl PyJob {
     /// The caller gave up: nothing more is drawn for it.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Nobody wants what is left of it: if there is input that was not drawn yet, none is any more. Whether there was.
+    pub(crate) fn withdraw(&self) -> bool {
+        if self.state().expected.is_some() {
+            return false;
+        }
+        self.withdrawn.store(true, Ordering::Release); // pairs with the load in `is_withdrawn`
+        self.cancel();
+        true
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -390,6 +409,11 @@ impl PyJob {
                     death.status.exitcode(),
                     index,
                     self.function.as_ref().map(|function| function.bind(py)),
+                    match death.cause {
+                        Cause::Unknown => "",
+                        Cause::TimeLimit => "time",
+                        Cause::OutOfMemory => "memory",
+                    },
                 );
                 Face::Pool.made(py, "_worker_died", arguments)
             }
@@ -650,6 +674,10 @@ impl Job for PyJob {
             self.withdrawn.store(true, Ordering::Release); // pairs with the load in `is_withdrawn`
         }
         self.add(index, Part::Outcome(outcome))
+    }
+
+    fn terms(&self) -> Option<Terms> {
+        self.terms
     }
 
     fn label(&self) -> Option<String> {

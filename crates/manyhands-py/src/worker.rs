@@ -1,9 +1,12 @@
 //! The worker of a Python pool: unpickles calls, runs them, pickles what they return or raise.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use manyhands::engine::{Answer, Call, Desk, Execute, Left, Payload, Received};
-use manyhands_os::fork_state;
+use manyhands::engine::{Answer, Call, Desk, Execute, Left, Limit, Payload, Received, Stopwatch};
+use manyhands_os::clock::now_ns;
+use manyhands_os::{fork_state, limits, timer};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyModule, PyTuple, PyType};
@@ -32,9 +35,16 @@ struct Worker<'py> {
     generation: u64,
     /// The call that it has was unpickled.
     begun: bool,
+    /// There is a handler for the signal that asks a call to end; `None`: nobody tried yet.
+    listens: Option<bool>,
     /// What cannot be pickled is reported as that, not as a `MaybeEncodingError`.
     plain: bool,
 }
+
+/// When the call that is being run is to be asked to end, on the monotonic clock; 0: never. For the signal's handler.
+static DUE_NS: AtomicU64 = AtomicU64::new(0);
+/// How long it may take.
+static LIMIT_MS: AtomicU32 = AtomicU32::new(0);
 
 /// What running a call came to: the value, and whether it is a list of several.
 type Ran<'py> = PyResult<(Bound<'py, PyAny>, u8)>;
@@ -70,9 +80,45 @@ impl<'py> Worker<'py> {
             || function.cast::<PyCFunction>().is_ok_and(of_module)
     }
 
-    fn execute(&mut self, call: Call) -> Ran<'py> {
+    /// Whether this process can ask its calls to end; has it listen first.
+    fn listens(&mut self) -> PyResult<bool> {
+        if let Some(listens) = self.listens {
+            return Ok(listens);
+        }
+        let limits = self.py.import("manyhands._limits")?;
+        let listens = limits.getattr("listen")?.call0()?.extract()?;
+        self.listens = Some(listens);
+        Ok(listens)
+    }
+
+    /// Runs code of the user, which may take so long.
+    fn timed<T>(
+        &mut self,
+        stopwatch: &mut Stopwatch,
+        mut limit: Limit,
+        call: impl FnOnce() -> PyResult<T>,
+    ) -> PyResult<T> {
+        if !stopwatch.is_needed(limit) {
+            return call();
+        }
+        if limit.soft_ms > 0 && !self.listens()? {
+            limit.soft_ms = 0;
+        }
+        if limit.soft_ms > 0 {
+            LIMIT_MS.store(limit.soft_ms, Relaxed);
+            DUE_NS.store(now_ns() + u64::from(limit.soft_ms) * 1_000_000, Relaxed);
+        }
+        stopwatch.start(limit)?;
+        let came_to = call();
+        stopwatch.stop();
+        // The signal may be on its way: its handler sees that there is nothing to ask any more.
+        DUE_NS.store(0, Relaxed);
+        came_to
+    }
+
+    fn execute(&mut self, call: Call, stopwatch: &mut Stopwatch) -> Ran<'py> {
         let py = self.py;
-        let (id, how) = (call.function, call.mode);
+        let (id, how, limit) = (call.function, call.mode, call.limit);
         self.begun = false;
         // The function first: if it could not be unpickled, its arguments tell nothing.
         let function = if how == mode::WHOLE {
@@ -89,15 +135,34 @@ impl<'py> Worker<'py> {
                 Bound<'py, PyDict>,
             ) = argument.extract()?;
             drop(argument);
-            return Ok((function.call(args, Some(&kwds))?, mode::ONE));
+            let value = self.timed(stopwatch, limit, || function.call(args, Some(&kwds)))?;
+            return Ok((value, mode::ONE));
         };
         let value = match how {
-            mode::ONE => fast::call1(&function, &argument)?,
-            mode::ARGS => function.call1(argument.cast_into::<PyTuple>()?)?,
+            mode::ONE => self.timed(stopwatch, limit, || fast::call1(&function, &argument))?,
+            mode::ARGS => {
+                let args = argument.cast_into::<PyTuple>()?;
+                self.timed(stopwatch, limit, || function.call1(args))?
+            }
             mode::CALL => {
                 let (args, kwds): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = argument.extract()?;
                 drop(argument);
-                function.call(args, Some(&kwds))?
+                self.timed(stopwatch, limit, || function.call(args, Some(&kwds)))?
+            }
+            mode::MANY | mode::MANY_STARRED if stopwatch.is_needed(limit) => {
+                let values = PyList::empty(py);
+                for item in argument.try_iter()? {
+                    let item = item?;
+                    let value = if how == mode::MANY {
+                        self.timed(stopwatch, limit, || fast::call1(&function, &item))?
+                    } else {
+                        let args = fast::call1(py.get_type::<PyTuple>().as_any(), &item)?;
+                        let args = args.cast_into::<PyTuple>()?;
+                        self.timed(stopwatch, limit, || function.call1(args))?
+                    };
+                    values.append(value)?;
+                }
+                return Ok((values.into_any(), mode::MANY));
             }
             mode::MANY | mode::MANY_STARRED => {
                 // `list(map(function, items))`: CPython's own loop is the fastest there is.
@@ -186,8 +251,8 @@ impl Execute for Worker<'_> {
         self.functions.remove(&id);
     }
 
-    fn run(&mut self, call: Call) -> Answer {
-        match self.execute(call) {
+    fn run(&mut self, call: Call, stopwatch: &mut Stopwatch) -> Answer {
+        match self.execute(call, stopwatch) {
             Ok((value, how)) => self.answer(value, how),
             // A child that the task forked ends as any child that raises, and answers nothing.
             Err(error) if self.generation != fork_state::generation() => {
@@ -217,15 +282,31 @@ impl Execute for Worker<'_> {
     }
 }
 
-/// Serves a pool from `seat` until dismissed: runs `initializer(*initargs)`, then calls.
+/// Seconds that the call which is being run was allowed, if it has taken longer; for the handler of `request_signal`.
 #[pyfunction]
-#[pyo3(signature = (seat, initializer=None, initargs=None, plain=false))]
+fn overdue() -> Option<f64> {
+    let due = DUE_NS.load(Relaxed);
+    (due != 0 && now_ns() >= due).then(|| f64::from(LIMIT_MS.load(Relaxed)) / 1000.0)
+}
+
+/// The number of the signal that asks a call to end.
+#[pyfunction]
+fn request_signal() -> i32 {
+    timer::request_signal()
+}
+
+/// Serves a pool from `seat` until dismissed: runs `initializer(*initargs)`, then calls. `max_memory`: bytes of private
+/// memory that this process may have; `cpu_time`: seconds of processor time that a call may take.
+#[pyfunction]
+#[pyo3(signature = (seat, initializer=None, initargs=None, plain=false, max_memory=None, cpu_time=None))]
 fn serve(
     py: Python<'_>,
     seat: &Bound<'_, Seat>,
     initializer: Option<Bound<'_, PyAny>>,
     initargs: Option<Bound<'_, PyTuple>>,
     plain: bool,
+    max_memory: Option<u64>,
+    cpu_time: Option<f64>,
 ) -> PyResult<()> {
     let mut desk = Desk::sit(seat.get().take()?)?;
     let mut worker = Worker {
@@ -237,8 +318,21 @@ fn serve(
         raised: None,
         generation: fork_state::generation(),
         begun: false,
+        listens: None,
         plain,
     };
+    if let Some(seconds) = cpu_time {
+        let time = Duration::try_from_secs_f64(seconds);
+        desk.limit_processor_time(
+            time.map_err(|error| PyRuntimeError::new_err(format!("cpu_time: {error}")))?,
+        );
+    }
+    if let Some(Err(error)) = max_memory.map(limits::limit_data) {
+        let error = PyRuntimeError::new_err(format!("max_memory: {error}"));
+        let why = worker.report(error.clone_ref(py));
+        desk.fail(&mut worker, why);
+        return Err(error);
+    }
     if let Some(initializer) = initializer {
         let initialised = match initargs {
             Some(initargs) => initializer.call1(initargs),
@@ -265,5 +359,7 @@ fn serve(
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(overdue, m)?)?;
+    m.add_function(wrap_pyfunction!(request_signal, m)?)?;
     m.add_function(wrap_pyfunction!(serve, m)?)
 }

@@ -9,7 +9,7 @@ use core::mem::{offset_of, size_of};
 /// "manyhand" in ASCII, read as a little-endian number.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 /// Changes whenever anything in this file does.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Bytes from one word that is written often to the next.
 const LANE: usize = 128;
@@ -49,18 +49,20 @@ pub(crate) struct MailboxHeader {
     result_head: Lane<u64>,
     /// Parent writes before sleeping, worker reads at each publish and clears.
     wake_at: Lane<u64>,
+    /// Worker writes around each call that has a time limit, parent reads once the worker is dead.
+    due: Lane<u64>,
 }
 
 const _: () = assert!(size_of::<Lane<u64>>() == LANE && size_of::<Lane<u32>>() == LANE);
 const _: () = assert!(size_of::<Identity>() == LANE && offset_of!(Identity, attached) == 20);
-const _: () = assert!(size_of::<MailboxHeader>() == 8 * LANE);
+const _: () = assert!(size_of::<MailboxHeader>() == 9 * LANE);
 const _: () = assert!(size_of::<MailboxHeader>() <= HEADER_LEN);
 
 /// Bytes before the first ring.
 #[cfg(not(loom))]
 pub(crate) const HEADER_LEN: usize = 4096;
 #[cfg(loom)]
-pub(crate) const HEADER_LEN: usize = 1024;
+pub(crate) const HEADER_LEN: usize = 2048;
 
 pub(crate) const AT_MAGIC: usize = offset_of!(MailboxHeader, identity.magic);
 pub(crate) const AT_VERSION: usize = offset_of!(MailboxHeader, identity.version);
@@ -74,6 +76,7 @@ pub(crate) const AT_HINT: usize = offset_of!(MailboxHeader, hint.word);
 pub(crate) const AT_RESULT_TAIL: usize = offset_of!(MailboxHeader, result_tail.word);
 pub(crate) const AT_RESULT_HEAD: usize = offset_of!(MailboxHeader, result_head.word);
 pub(crate) const AT_WAKE_AT: usize = offset_of!(MailboxHeader, wake_at.word);
+pub(crate) const AT_DUE: usize = offset_of!(MailboxHeader, due.word);
 
 /// What a frame says about itself; the payload is opaque bytes.
 ///

@@ -113,6 +113,10 @@ pub enum Error {
     #[error("the pool was terminated before the task was done")]
     Terminated,
 
+    /// The task was [cancelled](crate::Task::cancel).
+    #[error("the task was cancelled")]
+    Cancelled,
+
     /// The pool's workers do not live long enough to take a task.
     #[error("the pool is broken and takes no more tasks: {reason}")]
     Broken {
@@ -173,6 +177,22 @@ pub struct Died {
     pub pid: i32,
     /// How it ended.
     pub status: ExitStatus,
+    /// It was killed because its task took longer than [`task_timeout`](crate::PoolBuilder::task_timeout).
+    pub overdue: bool,
+    /// The kernel killed it because memory ran out, as far as its counters tell.
+    pub out_of_memory: bool,
+}
+
+impl Died {
+    /// A death that nothing but its status tells of.
+    pub(crate) fn with(pid: i32, status: ExitStatus) -> Self {
+        Self {
+            pid,
+            status,
+            overdue: false,
+            out_of_memory: false,
+        }
+    }
 }
 
 impl fmt::Display for Died {
@@ -183,6 +203,12 @@ impl fmt::Display for Died {
             self.pid, self.status
         )?;
         match self.status {
+            _ if self.overdue => {
+                f.write_str(" (its task took longer than the pool's task_timeout)")
+            }
+            _ if self.out_of_memory => f.write_str(
+                " (by the kernel, because memory ran out: use fewer workers or smaller tasks)",
+            ),
             ExitStatus::Exited(0) => f.write_str(
                 " (it ran to an orderly end: the function called std::process::exit, or main \
                  ends without calling manyhands::init() first)",

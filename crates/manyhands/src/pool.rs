@@ -16,7 +16,7 @@ use manyhands_os::signal::Blocked;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::{self, Abandoned, Crew, Function, Outcome, Payload, Refused, Waited};
+use crate::engine::{self, Abandoned, Cause, Crew, Function, Outcome, Payload, Refused, Waited};
 use crate::error::{Died, Error};
 use crate::typed;
 
@@ -377,8 +377,9 @@ fn decode<R: DeserializeOwned>(outcome: &Outcome) -> Result<R, Error> {
     match outcome {
         Outcome::Replied(reply) => typed::decode(&reply.bytes),
         Outcome::Died(death) => Err(Died {
-            pid: death.pid,
-            status: death.status,
+            overdue: death.cause == Cause::TimeLimit,
+            out_of_memory: death.cause == Cause::OutOfMemory,
+            ..Died::with(death.pid, death.status)
         }
         .into()),
         Outcome::Abandoned(why) => Err(abandoned(why)),
@@ -396,7 +397,8 @@ fn refused(refused: &Refused) -> Error {
 
 fn abandoned(why: &Abandoned) -> Error {
     match why {
-        Abandoned::Terminated | Abandoned::Cancelled => Error::Terminated,
+        Abandoned::Terminated => Error::Terminated,
+        Abandoned::Cancelled => Error::Cancelled,
         Abandoned::Died { .. } => Error::Broken {
             reason: why.to_string(),
         },

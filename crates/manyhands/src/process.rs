@@ -211,7 +211,7 @@ impl<R: Serialize + DeserializeOwned> Process<R> {
                 text,
                 ..
             }) => typed::decode(&text).map(Some),
-            _ => Err(Died { pid, status }.into()),
+            _ => Err(Died::with(pid, status).into()),
         }
     }
 }

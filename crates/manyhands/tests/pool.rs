@@ -41,6 +41,11 @@ fn main() -> ExitCode {
         a_killed_worker_fails_only_its_own_task,
         an_idle_worker_that_is_killed_is_replaced,
         workers_killed_at_random_fail_only_what_they_ran,
+        a_task_whose_worker_died_is_run_again_if_that_is_allowed,
+        large_arguments_are_run_again_too,
+        a_pool_whose_workers_die_too_often_gives_up,
+        a_task_that_takes_too_long_is_ended,
+        a_queued_task_is_cancelled_and_a_running_one_by_force,
         values_that_cannot_be_translated_are_errors,
         threads_share_a_pool,
         a_worker_may_have_a_pool_and_processes,
@@ -391,6 +396,107 @@ fn an_idle_worker_that_is_killed_is_replaced() {
     before.iter().for_each(|pid| kill(*pid));
     assert_eq!(pool.map(square, 0..3).unwrap(), [0, 1, 4]);
     assert!(pool.pids().iter().all(|pid| !before.contains(pid)));
+}
+
+/// Is killed the first time that it is begun with this file.
+fn die_once((file, x): (String, Vec<u64>)) -> u64 {
+    if !Path::new(&file).exists() {
+        std::fs::write(&file, "").unwrap();
+        kill(std::process::id() as i32);
+        sleep_for_ever(());
+    }
+    x.iter().sum()
+}
+
+fn a_task_whose_worker_died_is_run_again_if_that_is_allowed() {
+    let scratch = Scratch::new("retries");
+    let stubborn = Pool::builder().workers(2).retries(1).build().unwrap();
+    let tasks = (0..10).map(|x| (scratch.file(&format!("again-{x}")), vec![x]));
+    assert_eq!(
+        stubborn.map(die_once, tasks).unwrap(),
+        (0..10).collect::<Vec<_>>()
+    );
+    assert!(matches!(
+        stubborn.map(kill_self, 10..11),
+        Err(Error::Died(_))
+    ));
+    let death = pool(1).map(die_once, [(scratch.file("once"), vec![])]);
+    assert!(matches!(death, Err(Error::Died(_))), "{death:?}");
+}
+
+fn large_arguments_are_run_again_too() {
+    let scratch = Scratch::new("retries-large");
+    let pool = Pool::builder().workers(1).retries(1).build().unwrap();
+    for len in [100, 10_000, 10_000_000u64] {
+        let task = (scratch.file(&len.to_string()), vec![1; len as usize]);
+        assert_eq!(pool.submit(die_once, task).unwrap().wait().unwrap(), len);
+    }
+}
+
+fn a_pool_whose_workers_die_too_often_gives_up() {
+    let pool = Pool::builder()
+        .workers(1)
+        .max_restarts(2, Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let mut died = 0;
+    let reason = loop {
+        match pool.map(kill_self, 10..11) {
+            Err(Error::Died(_)) => died += 1,
+            Err(Error::Broken { reason }) => break reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!((2..=3).contains(&died), "{died}");
+    assert!(
+        reason.contains("more workers died than it may replace (2 in 60 s)"),
+        "{reason}"
+    );
+}
+
+fn a_task_that_takes_too_long_is_ended() {
+    fn sleep(ms: u64) -> u64 {
+        std::thread::sleep(Duration::from_millis(ms));
+        ms
+    }
+    let pool = Pool::builder()
+        .workers(2)
+        .retries(3)
+        .task_timeout(Duration::from_millis(500))
+        .build()
+        .unwrap();
+    let fates = pool.map_each(sleep, [0, 100_000, 100, 0]).unwrap();
+    for (ms, fate) in [0, 100_000, 100, 0].into_iter().zip(fates) {
+        match fate {
+            Err(Error::Died(death)) if ms == 100_000 => {
+                assert!(death.overdue && !death.out_of_memory);
+                assert!(death.to_string().contains("task_timeout"), "{death}");
+            }
+            fate => assert_eq!(fate.unwrap(), ms),
+        }
+    }
+    let death = pool.submit(kill_self, 10).unwrap().wait();
+    assert!(matches!(death, Err(Error::Died(death)) if !death.overdue));
+}
+
+fn a_queued_task_is_cancelled_and_a_running_one_by_force() {
+    fn touch_and_sleep(file: String) {
+        std::fs::write(file, "").unwrap();
+        sleep_for_ever(());
+    }
+    let scratch = Scratch::new("cancel");
+    let pool = pool(1);
+    let here = scratch.file("here");
+    let running = pool.submit(touch_and_sleep, here.clone()).unwrap();
+    until("the task runs", || Path::new(&here).exists());
+    let queued = pool.submit(square, 2).unwrap();
+    let behind = pool.submit(square, 3).unwrap();
+    assert!(!running.cancel(false));
+    assert!(queued.cancel(false));
+    assert!(matches!(queued.wait(), Err(Error::Cancelled)));
+    assert!(running.cancel(true));
+    assert!(matches!(running.wait(), Err(Error::Cancelled)));
+    assert_eq!(behind.wait().unwrap(), 9);
 }
 
 fn workers_killed_at_random_fail_only_what_they_ran() {

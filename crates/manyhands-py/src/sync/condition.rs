@@ -66,10 +66,11 @@ impl Condition {
         };
         let waited = block(py, &seat, timeout);
         let called = seat.leave();
-        lock.take_again(py, count)?;
-        if waited.is_err() && called {
+        let again = lock.take_again(py, count);
+        if called && (waited.is_err() || again.is_err()) && lock.mine(me) {
             self.call(py, lock, 1); // we cannot follow the call, another may
         }
+        again?;
         waited.map(|_| called)
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
 use manyhands_os::identity;
+use manyhands_shm::sync::LEFT;
 use pyo3::exceptions::{PyOSError, PyOverflowError};
 use pyo3::prelude::*;
 
@@ -15,7 +16,7 @@ use super::me;
 use super::semlock::{Released, SemLock};
 
 /// How often one who waits for a lock looks whether its holder lives.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// A lock that this thread holds until this is dropped.
 pub(crate) struct Held<'a>(&'a SemLock);
@@ -102,7 +103,7 @@ impl SemLock {
                 identity::pid(holder)
             )));
         }
-        if holder == 0 || !self.place.is_dead(holder) {
+        if holder == 0 || !self.is_gone(holder) {
             return Ok(false);
         }
         if lock.depth() > 1 && lock.holder() == holder {
@@ -121,7 +122,12 @@ impl SemLock {
     pub(crate) fn is_wreck(&self) -> bool {
         let lock = self.place.board().lock(self.place.cell);
         let holder = lock.holder();
-        lock.is_ruined() || holder != 0 && lock.depth() > 1 && self.place.is_dead(holder)
+        lock.is_ruined() || holder != 0 && lock.depth() > 1 && self.is_gone(holder)
+    }
+
+    /// Whether a holder has ended, in whatever way: what it was about to do for the queue is not done.
+    fn is_gone(&self, holder: u32) -> bool {
+        holder == LEFT || self.place.is_dead(holder)
     }
 
     /// As [`Held::is_half_way`], of a lock that the caller holds.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use manyhands_os::identity::{self, Life};
 use manyhands_os::memory::{Mapping, Memfd};
-use manyhands_os::{death, error, fork_state, named};
+use manyhands_os::{death, error, exit, fork_state, named};
 use manyhands_shm::sync::{Board, Kind};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -86,6 +86,26 @@ fn seen_from_here(board: &Board) {
     }
 }
 
+/// Says of every lock that this process holds that it ends in an orderly way: whoever waits for one goes on waiting, as
+/// with the standard library's, and is not told that its holder was killed.
+pub(super) fn leave() {
+    let Ok(boards) = BOARDS.try_lock() else {
+        return; // another thread is in the midst of something, and will not get through it
+    };
+    for shared in boards.known.iter().filter_map(Weak::upgrade) {
+        shared.board.leave(identity::process());
+    }
+}
+
+/// Has that done when this process ends by `exit`; forked children have it done too.
+fn leave_at_exit() {
+    extern "C" fn at_exit() {
+        leave();
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| exit::call(at_exit));
+}
+
 impl Shared {
     fn create() -> io::Result<Arc<Shared>> {
         let memory = Memfd::create("manyhands locks", Board::LEN as u64)?;
@@ -103,6 +123,7 @@ impl Shared {
 
     fn new(board: Board, memory: Memfd) -> io::Result<Arc<Shared>> {
         let memory = Sendable::new(memory)?;
+        leave_at_exit();
         seen_from_here(&board);
         Ok(Arc::new(Shared {
             board,

@@ -7,14 +7,16 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use manyhands_os::clock::{Deadline, now_ns};
 use manyhands_os::futex::{self, Scope};
-use manyhands_os::{error, fork_state, named};
+use manyhands_os::{error, fork_state, identity, named};
 use manyhands_shm::sync::{Holder, Kind, Semaphore};
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::place::Place;
+use super::held::LOOK;
+use super::place::{self, Place};
 use super::{block, me, quick};
 use crate::fds::{duration, os_error};
 
@@ -99,9 +101,10 @@ impl SemLock {
             return Ok(true);
         }
         if !block.0 {
+            self.look_now_and_then()?;
             return Ok(false);
         }
-        self.acquire_slowly(py, me, duration(timeout)?)
+        self.acquire_watchfully(py, me, duration(timeout)?)
     }
 
     /// Gives it back.
@@ -388,6 +391,60 @@ impl SemLock {
         }
     }
 
+    /// As `acquire_slowly`, and raises `OwnerDied` if the holder of the lock was killed: then the lock is free again.
+    fn acquire_watchfully(
+        &self,
+        py: Python<'_>,
+        me: Holder,
+        timeout: Option<Duration>,
+    ) -> PyResult<bool> {
+        if self.place.kind == Kind::Semaphore {
+            return self.acquire_slowly(py, me, timeout);
+        }
+        let deadline = Deadline::after(timeout);
+        loop {
+            let left = deadline.left().map_or(LOOK, |left| left.min(LOOK));
+            if self.acquire_slowly(py, me, Some(left))? {
+                return Ok(true);
+            }
+            self.refuse_the_dead(py)?;
+            if deadline.passed() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// For one that asks again and again without waiting: looks whether the holder lives, some times a second.
+    #[cold]
+    fn look_now_and_then(&self) -> PyResult<()> {
+        static LOOKED_NS: AtomicU64 = AtomicU64::new(0);
+        let (now, then) = (now_ns(), LOOKED_NS.load(Relaxed));
+        if self.place.kind == Kind::Semaphore || now.saturating_sub(then) < LOOK.as_nanos() as u64 {
+            return Ok(());
+        }
+        LOOKED_NS.store(now, Relaxed);
+        Python::attach(|py| self.refuse_the_dead(py))
+    }
+
+    /// Frees the lock if its holder was killed, and raises `OwnerDied` then.
+    fn refuse_the_dead(&self, py: Python<'_>) -> PyResult<()> {
+        match self.freed_of_the_dead() {
+            None => Ok(()),
+            Some(dead) => Err(owner_died(py, dead)),
+        }
+    }
+
+    /// Frees the lock if its holder was killed; which process that was.
+    fn freed_of_the_dead(&self) -> Option<i32> {
+        let lock = self.place.board().lock(self.place.cell);
+        let holder = lock.holder();
+        if holder == 0 || !self.place.is_dead(holder) || !lock.free_of(holder) {
+            return None;
+        }
+        self.wake_after(true);
+        Some(identity::pid(holder))
+    }
+
     pub(super) fn mine(&self, me: Holder) -> bool {
         match self.place.kind {
             Kind::Semaphore => {
@@ -422,22 +479,23 @@ impl SemLock {
         futex::requeue(word, state, self.word(), 1, Scope::Shared) > 0
     }
 
-    /// Takes it `count` times, waiting as long as that needs.
+    /// Takes it `count` times, waiting as long as that needs. Raises `OwnerDied`, with the lock taken, if a holder was
+    /// killed meanwhile.
     pub(super) fn take_again(&self, py: Python<'_>, count: i64) -> PyResult<()> {
+        let mut dead = None;
         if count > 0 && self.place.kind != Kind::Semaphore {
             // We may have slept on it, so others may too: see `wake_with_release`.
-            block(
-                py,
-                &self.place.board().lock(self.place.cell).wait(me()),
-                None,
-            )?;
+            let wait = self.place.board().lock(self.place.cell).wait(me());
+            while !block(py, &wait, Some(LOOK))? {
+                dead = dead.or(self.freed_of_the_dead());
+            }
         } else if count > 0 {
             self.acquire(py, Truth(true), None)?;
         }
         for _ in 1..count {
             self.acquire(py, Truth(true), None)?;
         }
-        Ok(())
+        dead.map_or(Ok(()), |dead| Err(owner_died(py, dead)))
     }
 
     /// Notes that this thread took one (1) or gave one back (-1). Only with the interpreter held, so that
@@ -465,6 +523,21 @@ impl SemLock {
     }
 }
 
+fn owner_died(py: Python<'_>, pid: i32) -> PyErr {
+    let made = || {
+        py.import("manyhands.errors")?
+            .getattr("_owner_died")?
+            .call1((pid,))
+    };
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Says of every lock that this process holds that it ends in an orderly way.
+#[pyfunction]
+fn leave_locks() {
+    place::leave();
+}
+
 fn too_many() -> PyErr {
     PyValueError::new_err("semaphore or lock released too many times")
 }
@@ -489,5 +562,6 @@ fn sem_unlink(name: &str) -> PyResult<()> {
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SemLock>()?;
+    m.add_function(wrap_pyfunction!(leave_locks, m)?)?;
     m.add_function(wrap_pyfunction!(sem_unlink, m)?)
 }

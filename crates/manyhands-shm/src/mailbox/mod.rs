@@ -14,15 +14,16 @@ mod results;
 mod tasks;
 
 pub use crate::layout::Head;
-pub use results::{ResultFrame, ResultReader, ResultWriter};
+pub use results::{Due, ResultFrame, ResultReader, ResultWriter};
 pub use tasks::{TaskFrame, TaskReader, TaskWriter, Ticket};
 
 use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::doorbell::NEVER;
 use crate::error::Malformed;
 use crate::layout::{
-    AT_ASLEEP, AT_ATTACHED, AT_HINT, AT_MAGIC, AT_RESULT_BYTES, AT_RESULT_HEAD, AT_RESULT_TAIL,
-    AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL, AT_VERSION, AT_WAKE_AT, HEADER_LEN, MAGIC, VERSION,
+    AT_ASLEEP, AT_ATTACHED, AT_DUE, AT_HINT, AT_MAGIC, AT_RESULT_BYTES, AT_RESULT_HEAD,
+    AT_RESULT_TAIL, AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL, AT_VERSION, AT_WAKE_AT, HEADER_LEN,
+    MAGIC, VERSION,
 };
 use crate::region::{Region, check_origin};
 use crate::ring::{Consumer, Place, Producer};
@@ -144,7 +145,13 @@ pub(crate) fn create_in(region: Arc<Region>, shape: Shape) -> ParentEnd {
         region.len(),
         shape.region_len(),
     );
-    for word in [AT_TASK_TAIL, AT_TASK_HEAD, AT_RESULT_TAIL, AT_RESULT_HEAD] {
+    for word in [
+        AT_TASK_TAIL,
+        AT_TASK_HEAD,
+        AT_RESULT_TAIL,
+        AT_RESULT_HEAD,
+        AT_DUE,
+    ] {
         region.u64_at(word).store(0, Relaxed);
     }
     for word in [AT_ASLEEP, AT_HINT] {

@@ -2,10 +2,13 @@
 //! Always: a result is visible whole or not at all; the parent believes nothing it did not check.
 //! Not here: which task a result belongs to (`manyhands` puts that into the [`Head`]).
 
+use crate::atomics::Ordering::Relaxed;
 use crate::doorbell::{NEVER, WakeAt};
 use crate::error::{Full, Malformed};
-use crate::layout::{AT_WAKE_AT, Head};
+use crate::layout::{AT_DUE, AT_WAKE_AT, Head};
+use crate::region::Region;
 use crate::ring::{Consumer, Producer};
+use std::sync::Arc;
 
 /// The worker's half of the result ring.
 pub struct ResultWriter {
@@ -58,8 +61,23 @@ impl ResultWriter {
         self.ring.has_unread() && self.wake_at().claim(NEVER)
     }
 
+    /// The place of this mailbox's note.
+    pub fn due(&self) -> Due {
+        Due(Arc::clone(self.ring.region()))
+    }
+
     fn wake_at(&self) -> WakeAt<'_> {
         WakeAt(self.ring.region().u64_at(AT_WAKE_AT))
+    }
+}
+
+/// Where a worker notes when its call is overdue, for the parent to know why it was killed. It orders nothing.
+pub struct Due(Arc<Region>);
+
+impl Due {
+    /// At this time, on whatever clock both sides read; 0: never.
+    pub fn set(&self, at: u64) {
+        self.0.u64_at(AT_DUE).store(at, Relaxed);
     }
 }
 
@@ -141,6 +159,11 @@ impl ResultReader {
     /// Says that the parent wants no ring. One that is on its way may still come.
     pub fn disarm(&self) {
         self.wake_at().disarm();
+    }
+
+    /// What the worker noted last by [`Due::set`]; any number at all.
+    pub fn due(&self) -> u64 {
+        self.ring.region().u64_at(AT_DUE).load(Relaxed)
     }
 
     fn wake_at(&self) -> WakeAt<'_> {

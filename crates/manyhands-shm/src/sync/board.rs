@@ -218,6 +218,17 @@ impl Board {
         Lock::new(word, thread, depth)
     }
 
+    /// Says of every lock that `process` holds that it ends in an orderly way.
+    pub fn leave(&self, process: u32) {
+        let next = self.region.u32_at(AT_NEXT).load(Relaxed).min(CELLS);
+        for cell in 1..next {
+            let kind = Kind::of(self.at(cell, KIND).load(Relaxed));
+            if matches!(kind, Some(Kind::Lock | Kind::Recursive)) {
+                self.lock(cell).leave(process);
+            }
+        }
+    }
+
     /// What the holders of the lock in a cell tell each other, in a word of their own meaning: 0 at first.
     #[inline]
     pub fn memo(&self, cell: u32) -> &AtomicU64 {

@@ -19,6 +19,10 @@ use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 const FREE: u32 = 0;
 
+/// In place of a process: the one that held the lock has ended in an orderly way, holding it. No process has a number
+/// of zero, so it is nobody's identity.
+pub const LEFT: u32 = 1 << 22;
+
 /// The lock was released while nobody held it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lock is not held")]
@@ -132,6 +136,18 @@ impl<'a> Lock<'a> {
             }
         }
         false
+    }
+
+    /// A process that holds it and is about to end in an orderly way: says so, for those who find it held.
+    pub fn leave(&self, process: u32) {
+        let word = self.word;
+        let mut seen = word.load(Relaxed);
+        while seen & !WAITERS == process {
+            match word.compare_exchange_weak(seen, LEFT | seen & WAITERS, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Frees it, whoever holds it. `Ok(true)`: the caller wakes one.

@@ -29,7 +29,7 @@ mod semaphore;
 pub use board::{Board, Kind};
 pub use condition::{Bench, Condition, Found, Seated, Waiter};
 pub use event::{Event, EventWait};
-pub use lock::{Lock, LockWait, NotHeld};
+pub use lock::{LEFT, Lock, LockWait, NotHeld};
 pub use semaphore::{Semaphore, SemaphoreWait, TooMany};
 
 use crate::atomics::AtomicU32;

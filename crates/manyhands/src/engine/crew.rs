@@ -26,6 +26,7 @@ use super::orphans::Orphans;
 use super::patience::Patience;
 use super::supervise::private_bell;
 use super::task::{Abandoned, Function, Job, Need, Outcome, Payload, Source, Task};
+use super::terms::{MaxRestarts, Terms};
 use super::worker::Spent;
 
 /// Token of the workers' bell in the poller that a waiting thread sleeps on.
@@ -49,6 +50,10 @@ pub struct Config {
     pub on_demand: bool,
     /// A worker that dies takes the pool with it: every task is settled with that death.
     pub breaks: bool,
+    /// What holds for tasks whose [job](Job::terms) says nothing else.
+    pub terms: Terms,
+    /// Deaths beyond this end the pool; `None`: the dead are replaced, however many they are.
+    pub max_restarts: Option<MaxRestarts>,
 }
 
 /// Why a task was not accepted; it is given back.
@@ -334,6 +339,7 @@ impl Crew {
             settled.push((job, index, Outcome::Abandoned(Arc::clone(&why))));
             floor.spent.push(spent);
         }
+        floor.end_sources();
         if job.is_none() {
             floor.cancelled = true;
             let sources = std::mem::take(&mut floor.sources);
@@ -361,6 +367,33 @@ impl Crew {
                 .workers
                 .iter()
                 .any(|worker| worker.has_begun(job))
+    }
+
+    /// Ends the workers that run a task of `job`, which is settled with [`Abandoned::Cancelled`] once they are gone.
+    /// Returns whether there was any.
+    pub fn cancel_running(&self, job: &Arc<dyn Job>) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
+        let mut any = false;
+        let mut floor = self.floor();
+        for at in 0..floor.workers.len() {
+            if !floor.workers[at].has_begun(job) {
+                continue;
+            }
+            // What else it was handed is for another: it must not have begun any of that when it ends.
+            while let Some(task) = floor.workers[at].take_back() {
+                floor.waiting.push_front(task);
+            }
+            any |= floor.workers[at].condemn(job);
+        }
+        let litter = floor.litter();
+        drop(floor);
+        drop(litter);
+        if any {
+            self.look_again();
+        }
+        any
     }
 
     /// Has the tending thread hear the workers without delay, though nobody waits, for as long as the

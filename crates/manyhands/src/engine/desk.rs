@@ -20,7 +20,9 @@ use manyhands_shm::mailbox::{self, Head, WorkerEnd};
 
 use super::launch::{Seat, SeatFds};
 use super::patience::Patience;
+use super::stopwatch::Stopwatch;
 use super::task::{Payload, Received};
+use super::terms::Limit;
 use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
 
 /// A task as the worker sees it.
@@ -34,6 +36,8 @@ pub struct Call {
     pub bytes: Received,
     /// Its out-of-band buffers.
     pub buffers: Vec<Received>,
+    /// How long it may take.
+    pub limit: Limit,
 }
 
 /// What the face answers to a call.
@@ -53,8 +57,9 @@ pub trait Execute {
     fn define(&mut self, id: u32, bytes: Received, buffers: Vec<Received>);
     /// The function `id` will not be named again.
     fn forget(&mut self, id: u32);
-    /// Runs one call. Whatever the function does, it is answered.
-    fn run(&mut self, call: Call) -> Answer;
+    /// Runs one call. Whatever the function does, it is answered. The face starts and stops `stopwatch` around the
+    /// user's code, if it is [needed](Stopwatch::is_needed).
+    fn run(&mut self, call: Call, stopwatch: &mut Stopwatch) -> Answer;
     /// Runs `wait`, which blocks; a face lets go of an interpreter's lock meanwhile.
     fn while_waiting(&mut self, wait: &mut (dyn FnMut() + Send)) {
         wait();
@@ -92,6 +97,7 @@ pub struct Desk {
     lifeline: Lifeline,
     assembly: Assembly,
     patience: Patience,
+    stopwatch: Stopwatch,
     generation: u64,
 }
 
@@ -127,6 +133,7 @@ impl Desk {
         let garbled = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let mailbox = mailbox::attach(map(mailbox)?)
             .map_err(|why| garbled(format!("the mailbox of this worker: {why}")))?;
+        let stopwatch = Stopwatch::new(mailbox.results.due());
         let mut lifeline = Lifeline::new(lifeline);
         // An initializer runs next. If the parent is gone already, the first wait tells.
         let _ = lifeline.tauten();
@@ -145,6 +152,7 @@ impl Desk {
             lifeline,
             assembly: Assembly::default(),
             patience: Patience::new(),
+            stopwatch,
             generation: fork_state::generation(),
         })
     }
@@ -179,9 +187,10 @@ impl Desk {
                         mode: wire::mode(head.flags),
                         bytes,
                         buffers,
+                        limit: Limit::unpacked(head.extra),
                     };
                     let began = now_ns();
-                    let answer = face.run(call);
+                    let answer = face.run(call, &mut self.stopwatch);
                     let ran = now_ns().saturating_sub(began);
                     if fork_state::generation() != self.generation {
                         // The mailbox is the worker's; it is not even mapped here.
@@ -221,6 +230,11 @@ impl Desk {
                 kind => return Err(Garbled::Kind(kind)),
             }
         }
+    }
+
+    /// From now on no call may use more processor time than this.
+    pub fn limit_processor_time(&mut self, time: Duration) {
+        self.stopwatch.limit_processor_time(time);
     }
 
     /// Tells the parent why this worker could not be initialised.

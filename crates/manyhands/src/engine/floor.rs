@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use manyhands_os::oom;
+
 use super::dispatch;
 use super::park::Parker;
 use super::task::{Abandoned, Drawer, Job, Need, News, Outcome, Reply, Source, Task};
+use super::terms::Deaths;
 use super::worker::{Span, Spent, Worker};
 
 /// A source may wait so long for its consumer before it is asked whether to go on without.
@@ -66,7 +69,11 @@ pub(super) struct Floor {
     pub(super) tenders: Vec<ThreadId>,
     /// Workers that ended before they were ready, since the last one that became so.
     pub(super) early_deaths: usize,
-    /// What the last of them said.
+    /// Workers that died of late, whatever they were doing.
+    pub(super) deaths: Deaths,
+    /// The kernel's count of processes that it ended for want of memory; looked at when a worker was killed.
+    pub(super) oom: Option<oom::Watch>,
+    /// What the last worker that could not be initialised said.
     pub(super) last_words: Option<Reply>,
     pub(super) failed_launches: u32,
     pub(super) retry_at: Option<Instant>,
@@ -106,6 +113,8 @@ impl Floor {
             unfinished: VecDeque::new(),
             tenders: Vec::new(),
             early_deaths: 0,
+            deaths: Deaths::default(),
+            oom: None,
             last_words: None,
             failed_launches: 0,
             retry_at: None,

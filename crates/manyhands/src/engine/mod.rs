@@ -18,9 +18,11 @@ mod launch;
 mod orphans;
 mod park;
 mod patience;
+mod stopwatch;
 mod supervise;
 mod task;
 mod tend;
+mod terms;
 mod turns;
 mod wire;
 mod worker;
@@ -30,9 +32,11 @@ pub use crew::{Config, Crew, Refused, Waited, Watch, Wish};
 pub use desk::{Answer, Call, Desk, Execute, Left};
 pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};
 pub use patience::Patience;
+pub use stopwatch::Stopwatch;
 pub use supervise::Offer;
 pub use task::{
     Abandoned, Death, Drawer, Drawn, Function, Job, News, Outcome, Payload, Received, Reply,
     SharedBuffer, Source, Task,
 };
+pub use terms::{Cause, Limit, MaxRestarts, Terms};
 pub use wire::Garbled;

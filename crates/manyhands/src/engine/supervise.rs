@@ -14,6 +14,7 @@ use manyhands_os::death::{Child, ExitStatus};
 use manyhands_os::fd::{AsFd, EventFd, OwnedFd, duplicate};
 use manyhands_os::fork_state::{self, Registration};
 use manyhands_os::memory::{Mapping, Memfd};
+use manyhands_os::oom;
 use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
 
@@ -22,6 +23,7 @@ use super::dispatch;
 use super::floor::{Floor, Phase, Settled, settle};
 use super::launch::{Seat, SeatFds};
 use super::task::{Abandoned, Death, Outcome};
+use super::terms::Cause;
 use super::wire::Lending;
 use super::worker::{Equipment, Heard, Span, Worker};
 
@@ -38,6 +40,22 @@ const LOOK_EVERY_NS: u64 = 10_000_000;
 const EARLY_EXIT: usize = 8;
 /// Launches that fail one after the other before the pool gives up.
 const MOST_FAILED_LAUNCHES: u32 = 5;
+
+/// Why a worker died, as far as anything tells.
+fn cause_of(floor: &mut Floor, worker: &Worker, status: ExitStatus) -> Cause {
+    if !matches!(status, ExitStatus::Signaled(9)) {
+        return Cause::Unknown;
+    }
+    // Looked at whatever killed it, so that an old count is no reason for a later death.
+    let for_memory = floor.oom.as_mut().is_some_and(oom::Watch::any);
+    if worker.due_ns().is_some_and(|due| now_ns() >= due) {
+        Cause::TimeLimit
+    } else if for_memory && !worker.is_condemned() {
+        Cause::OutOfMemory
+    } else {
+        Cause::Unknown
+    }
+}
 
 impl Crew {
     /// Takes in what the workers said.
@@ -126,10 +144,16 @@ impl Crew {
             let death = Death {
                 pid: worker.child.pid(),
                 status,
+                cause: cause_of(floor, &worker, status),
             };
             self.launcher.buried(death.pid);
-            let remains = worker.bury();
+            let is_asked = worker.is_condemned();
+            let may_retry = death.cause != Cause::TimeLimit && !self.config.breaks;
+            let remains = worker.bury(may_retry);
             floor.spent.extend(remains.spent);
+            let cancelled = Arc::new(Abandoned::Cancelled);
+            let lost = |(job, index)| (job, index, Outcome::Abandoned(Arc::clone(&cancelled)));
+            settled.extend(remains.cancelled.into_iter().map(lost));
             if self.config.breaks && !was_told {
                 let label = remains.running.first().map(|(job, _)| job.label());
                 let why = Arc::new(Abandoned::Died {
@@ -151,8 +175,24 @@ impl Crew {
                     .into_iter()
                     .map(|(job, index)| (job, index, Outcome::Died(death.clone()))),
             );
-            for task in remains.queued.into_iter().rev() {
+            // One that is run again was begun before those that were not.
+            for task in remains.again.into_iter().chain(remains.queued).rev() {
                 floor.waiting.push_front(task);
+            }
+            if let Some(most) = self.config.max_restarts
+                && !was_told
+                && !is_asked
+                && floor.deaths.note(most)
+            {
+                let reason = format!(
+                    "the pool is broken: more workers died than it may replace ({most}), the last one (pid {}) \
+                     with {}; look for what kills them, or raise max_restarts",
+                    death.pid, death.status
+                );
+                let last_words = floor.last_words.take();
+                let why = Arc::new(Abandoned::Broken { reason, last_words });
+                settled.extend(self.end(floor, why));
+                continue;
             }
             if !was_ready && !matches!(floor.phase, Phase::Over(_)) {
                 // A worker that was killed says less about its successor than one that exited.
@@ -302,6 +342,7 @@ impl Crew {
             child,
             offer.equipment,
             self.config.max_tasks_per_worker,
+            self.config.terms,
         );
         let mut floor = self.floor();
         let watched = worker
@@ -325,6 +366,8 @@ impl Crew {
             worker.arm(Span::EACH);
         }
         floor.workers.push(worker);
+        // Its workers begin to live meanwhile, so that nobody waits for this.
+        floor.oom.get_or_insert_with(oom::Watch::new);
         Ok(())
     }
 

@@ -16,6 +16,8 @@ use manyhands_os::fork_state;
 use manyhands_os::frozen::{Frozen, FrozenCopy};
 use manyhands_shm::arena::Block;
 
+use super::terms::{Cause, Terms};
+
 /// A large buffer that a task or a result carries beside its bytes.
 ///
 /// It is looked at until its bytes were copied, to the worker or to memory of the engine's own: at the
@@ -200,6 +202,8 @@ pub struct Task {
     pub mode: u8,
     /// The encoded argument.
     pub payload: Payload,
+    /// How often it was begun by a worker that died before it answered.
+    pub losses: u32,
 }
 
 impl fmt::Debug for Task {
@@ -318,6 +322,8 @@ pub struct Death {
     pub pid: i32,
     /// Its exit status.
     pub status: ExitStatus,
+    /// Why, as far as that is known.
+    pub cause: Cause,
 }
 
 impl fmt::Display for Death {
@@ -394,6 +400,12 @@ pub trait Job: Send + Sync {
     /// thread in [`Crew::tend`](super::Crew::tend), which has to be there for such jobs, with no lock
     /// and no role of the engine held, so it may use the pool.
     fn finish(&self) {}
+
+    /// What it asks for, if that is something else than the pool has for all. Asked under the engine's lock, so it must
+    /// be at hand.
+    fn terms(&self) -> Option<Terms> {
+        None
+    }
 
     /// What it is called in messages. Asked under the engine's lock, so it must be at hand.
     fn label(&self) -> Option<String> {

@@ -20,7 +20,8 @@ use manyhands_os::fork_state::Registration;
 use manyhands_shm::arena::{Borrower, Descriptor};
 use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter};
 
-use super::task::{Job, Need, Outcome, Reply, SharedBuffer, Task};
+use super::task::{Abandoned, Job, Need, Outcome, Reply, SharedBuffer, Task};
+use super::terms::Terms;
 use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
 pub(super) use handed::Spent;
 use handed::{Closing, Handed};
@@ -79,6 +80,10 @@ pub(super) struct Worker {
     pace_ns: u64,
     /// How many more tasks it may be given.
     tasks_left: Option<u64>,
+    /// What holds for tasks whose job says nothing else.
+    terms: Terms,
+    /// The serial of the task for whose sake it was killed: that is cancelled, whatever it says.
+    condemned: Option<u64>,
     pub(super) ready: bool,
     /// It can open descriptors of this process.
     opens_ours: bool,
@@ -112,6 +117,7 @@ impl Worker {
         child: Arc<Child>,
         equipment: Equipment,
         max_tasks: Option<u64>,
+        terms: Terms,
     ) -> Self {
         let Equipment {
             mailbox: ParentEnd { tasks, results },
@@ -139,6 +145,8 @@ impl Worker {
             assembly: Assembly::default(),
             pace_ns: 0,
             tasks_left: max_tasks,
+            terms,
+            condemned: None,
             ready: false,
             opens_ours: false,
             absent: false,
@@ -168,7 +176,10 @@ impl Worker {
 
     /// Whether it may be given a task at all.
     pub(super) fn takes_tasks(&self) -> bool {
-        !self.stopped && self.outgoing.is_none() && self.tasks_left != Some(0)
+        !self.stopped
+            && self.condemned.is_none()
+            && self.outgoing.is_none()
+            && self.tasks_left != Some(0)
     }
 
     /// Whether a task that it is handed now is likely to be begun as soon as those before it are done.
@@ -249,6 +260,7 @@ impl Worker {
         if let Some(left) = &mut self.tasks_left {
             *left -= 1;
         }
+        let terms = task.job.terms().unwrap_or(self.terms);
         let Some(packed) = wire::pack(
             &task.payload,
             self.lender.as_mut(),
@@ -268,7 +280,7 @@ impl Worker {
             flags: wire::mark(task.mode) | packed.flags,
             tag: task.function.as_ref().map_or(0, |function| function.id),
             id: serial,
-            extra: 0,
+            extra: terms.limit.packed(),
         };
         let inline: &[u8] = if packed.inline {
             &task.payload.bytes
@@ -277,10 +289,18 @@ impl Worker {
         };
         match self.tasks.push(head, &[&packed.table, inline]) {
             Ok(ticket) => {
-                let payload = task.payload;
+                let mut payload = task.payload;
                 let bytes = if packed.flags == 0 { 0 } else { payload.len() };
                 let buffers = payload.buffers.len();
-                self.shed(payload.buffers);
+                let retained = if terms.retries > task.losses {
+                    // What the worker has of it is the worker's to change.
+                    let detached = payload.detach(Need::Sure);
+                    self.shed(detached);
+                    Some(payload)
+                } else {
+                    self.shed(payload.buffers);
+                    None
+                };
                 self.unpublished = true;
                 self.enlist(Handed {
                     job: task.job,
@@ -292,9 +312,10 @@ impl Worker {
                     loans: packed.loans,
                     buffers,
                     table_len: packed.table.len(),
-                    retained: None,
+                    retained,
                     bytes,
                     streamed: false,
+                    losses: task.losses,
                 });
                 Ok(())
             }
@@ -353,6 +374,11 @@ impl Worker {
                 let _ = self.bell.ring();
             }
         }
+    }
+
+    /// When the call that it has is overdue, as it said itself; `None`: it has none with a limit.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        Some(self.results.due()).filter(|due| *due > 0)
     }
 
     /// Whether it has said something that was not heard yet.
@@ -433,8 +459,13 @@ impl Worker {
                             0 => head.extra.max(1),
                             pace => (pace - pace / 4).saturating_add(head.extra / 4).max(1),
                         };
+                        let outcome = if self.condemned == Some(head.id) {
+                            Outcome::Abandoned(Arc::new(Abandoned::Cancelled))
+                        } else {
+                            Outcome::Replied(reply)
+                        };
                         let (job, index, spent) = handed.part();
-                        heard.settled.push((job, index, Outcome::Replied(reply)));
+                        heard.settled.push((job, index, outcome));
                         heard.spent.push(spent);
                     }
                 }

@@ -1,5 +1,7 @@
 //! Settings of a pool, and its start.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -7,7 +9,7 @@ use manyhands_os::cpu;
 
 use super::Pool;
 use super::serve::Reexec;
-use crate::engine::{Config, Crew};
+use crate::engine::{Config, Crew, Limit, MaxRestarts, Terms};
 use crate::error::Error;
 use crate::{init, typed};
 
@@ -27,6 +29,9 @@ pub struct PoolBuilder {
     max_tasks_per_worker: Option<u64>,
     name: Option<String>,
     initializer: Option<Result<Vec<u8>, Error>>,
+    retries: u32,
+    task_timeout: Option<Duration>,
+    max_restarts: Option<MaxRestarts>,
 }
 
 impl PoolBuilder {
@@ -51,6 +56,49 @@ impl PoolBuilder {
     #[must_use]
     pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
         self.max_tasks_per_worker = Some(tasks);
+        self
+    }
+
+    /// A task whose worker died is run again, so many times at most; otherwise its death is the result.
+    ///
+    /// Only for functions that may be begun twice: what a killed worker had done of its task stays done. A panic is an
+    /// answer and is not tried again, nor is a task that took [too long](PoolBuilder::task_timeout).
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let persistent = Pool::builder().retries(2);
+    /// ```
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// A task that takes longer is ended together with its worker, which is replaced; its result is
+    /// [`Error::Died`] with [`Died::overdue`](crate::Died::overdue).
+    ///
+    /// The kernel keeps the limit, so it holds whatever the task does; it is rounded up to a millisecond.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let impatient = Pool::builder().task_timeout(std::time::Duration::from_secs(10));
+    /// ```
+    #[must_use]
+    pub fn task_timeout(mut self, timeout: Duration) -> Self {
+        self.task_timeout = Some(timeout);
+        self
+    }
+
+    /// When more workers than `restarts` die within this time, the pool is [broken](Error::Broken); otherwise the dead
+    /// are replaced, however many they are.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let wary = Pool::builder().max_restarts(10, std::time::Duration::from_secs(5));
+    /// ```
+    #[must_use]
+    pub fn max_restarts(mut self, restarts: usize, within: Duration) -> Self {
+        self.max_restarts = Some(MaxRestarts { restarts, within });
         self
     }
 
@@ -117,6 +165,11 @@ impl PoolBuilder {
             cores: None,
             on_demand: false,
             breaks: false,
+            terms: Terms {
+                retries: self.retries,
+                limit: Limit::new(None, self.task_timeout),
+            },
+            max_restarts: self.max_restarts,
         };
         let launcher = Reexec {
             title: self.name,

@@ -163,6 +163,7 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
             function: Some(Arc::clone(&self.function)),
             mode: 0,
             payload,
+            losses: 0,
         };
         self.crew
             .submit(task)

@@ -13,7 +13,9 @@ use manyhands_os::death::Child;
 use manyhands_os::inherit;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Answer, Call, Desk, Execute, Launch, Left, Payload, Received, SEAT_FDS, Seat};
+use crate::engine::{
+    Answer, Call, Desk, Execute, Launch, Left, Payload, Received, SEAT_FDS, Seat, Stopwatch,
+};
 use crate::entry::{self, errand};
 use crate::process::Start;
 use crate::typed;
@@ -134,12 +136,17 @@ impl Execute for Face {
         self.functions.remove(&id);
     }
 
-    fn run(&mut self, call: Call) -> Answer {
-        let answer = match self.functions.get(&call.function) {
-            Some(Ok(callable)) => typed::run(*callable, &call.bytes),
-            Some(Err(answer)) => answer.clone(),
-            None => typed::refuse(&format!("no function {} was published", call.function)),
+    fn run(&mut self, call: Call, stopwatch: &mut Stopwatch) -> Answer {
+        let timed = stopwatch
+            .is_needed(call.limit)
+            .then(|| stopwatch.start(call.limit));
+        let answer = match (timed, self.functions.get(&call.function)) {
+            (Some(Err(error)), _) => typed::refuse(&error.to_string()),
+            (_, Some(Ok(callable))) => typed::run(*callable, &call.bytes),
+            (_, Some(Err(answer))) => answer.clone(),
+            (_, None) => typed::refuse(&format!("no function {} was published", call.function)),
         };
+        stopwatch.stop();
         // Whoever sees the answer may expect to have seen what was printed.
         let _ = io::stdout().flush();
         Self::answer(answer)

@@ -70,6 +70,7 @@ impl<R> Task<R> {
             function: Some(function),
             mode: 0,
             payload,
+            losses: 0,
         };
         crew.submit(task).map_err(|refusal| refused(&refusal))?;
         Ok(Self {
@@ -111,6 +112,30 @@ impl<R> Task<R> {
                 Waited::Pulse => {}
             }
         }
+    }
+}
+
+impl<R> Task<R> {
+    /// Takes the call back if no worker has begun it; with `force` also one that is running, by killing its worker,
+    /// which is replaced. Returns whether that was done: then its result is [`Error::Cancelled`].
+    ///
+    /// ```
+    /// # use manyhands::{Error, Pool};
+    /// # fn main() -> Result<(), Error> {
+    /// # manyhands::init();
+    /// fn sleep(seconds: u64) {
+    ///     std::thread::sleep(std::time::Duration::from_secs(seconds));
+    /// }
+    /// let pool = Pool::new()?;
+    /// let task = pool.submit(sleep, 3600)?;
+    /// assert!(task.cancel(true));
+    /// assert!(matches!(task.wait(), Err(Error::Cancelled)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel(&self, force: bool) -> bool {
+        let job = shared(&self.job);
+        self.crew.cancel(Some(&job)) || (force && self.crew.cancel_running(&job))
     }
 }
 

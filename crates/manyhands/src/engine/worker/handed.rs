@@ -24,12 +24,14 @@ pub(in crate::engine) struct Handed {
     pub(super) buffers: usize,
     /// Bytes in its frame that are no payload: the table of loans.
     pub(super) table_len: usize,
-    /// What cannot be read back from the ring and from the blocks: all of a payload that was streamed, with
-    /// buffers of its own.
+    /// What cannot be read back from the ring and from the blocks, with buffers of its own: all of a payload that was
+    /// streamed, or that may be needed once more after the worker had it.
     pub(super) retained: Option<Payload>,
     /// How long the whole payload is, if it is not in the ring.
     pub(super) bytes: usize,
     pub(super) streamed: bool,
+    /// How often it was lost before.
+    pub(super) losses: u32,
 }
 
 /// What is left of a task whose outcome is known. It may run code of the user when it is dropped, so
@@ -116,6 +118,10 @@ pub(super) fn unstreamed((stream, closing): (Stream, Closing)) -> Result<Task, A
 pub(in crate::engine) struct Remains {
     /// Begun, and lost with it.
     pub(in crate::engine) running: Vec<(Arc<dyn Job>, u64)>,
+    /// Begun, and to be run once more.
+    pub(in crate::engine) again: Vec<Task>,
+    /// Begun, and cancelled with it.
+    pub(in crate::engine) cancelled: Vec<(Arc<dyn Job>, u64)>,
     /// Never begun: unharmed, in order.
     pub(in crate::engine) queued: Vec<Task>,
     /// What is left of those that were begun.

@@ -81,9 +81,34 @@ impl Worker {
         taken
     }
 
+    /// Kills it for the sake of the task of `job` that it runs. `false`: it runs none, or was killed before.
+    pub(in crate::engine) fn condemn(&mut self, job: &Arc<dyn Job>) -> bool {
+        let running = self
+            .handed
+            .iter()
+            .find(|handed| self.tasks.was_taken(handed.ticket))
+            .filter(|handed| Arc::ptr_eq(&handed.job, job))
+            .map(|handed| handed.serial);
+        if running.is_none() || self.condemned.is_some() {
+            return false;
+        }
+        self.condemned = running;
+        // One that is gone already leaves its task behind: it is cancelled all the same.
+        let _ = self.child.signal(9);
+        true
+    }
+
+    /// Whether it was killed for a task's sake.
+    pub(in crate::engine) fn is_condemned(&self) -> bool {
+        self.condemned.is_some()
+    }
+
     fn restore(&mut self, handed: Handed) -> Option<Task> {
         let payload = match handed.retained {
-            Some(payload) => payload,
+            Some(payload) => {
+                self.reclaim(handed.loans);
+                payload
+            }
             None => {
                 let (_, mut frame) = self.tasks.read_back(handed.ticket)?;
                 let mut recalled = Vec::with_capacity(handed.loans.len());
@@ -114,21 +139,42 @@ impl Worker {
             function: handed.function,
             mode: handed.mode,
             payload,
+            losses: handed.losses,
         })
     }
 
     /// Settles the affairs of a worker that is known to be dead, after a last `listen`:
-    /// the task that it was running, and those that it had not begun.
-    pub(in crate::engine) fn bury(mut self) -> Remains {
+    /// the task that it was running, and those that it had not begun. `may_retry`: one that was lost may be run again.
+    pub(in crate::engine) fn bury(mut self, may_retry: bool) -> Remains {
         let mut remains = Remains {
             running: Vec::new(),
+            again: Vec::new(),
+            cancelled: Vec::new(),
             queued: Vec::new(),
             spent: Vec::new(),
         };
         for handed in std::mem::take(&mut self.handed) {
             if self.tasks.was_taken(handed.ticket) {
+                let is_condemned = self.condemned == Some(handed.serial);
+                let retries = handed.job.terms().unwrap_or(self.terms).retries;
+                if may_retry
+                    && !is_condemned
+                    && retries > handed.losses
+                    && handed.retained.is_some()
+                {
+                    let losses = handed.losses + 1;
+                    remains
+                        .again
+                        .extend(self.restore(handed).map(|task| Task { losses, ..task }));
+                    continue;
+                }
                 let (job, index, spent) = handed.part();
-                remains.running.push((job, index));
+                let lost = if is_condemned {
+                    &mut remains.cancelled
+                } else {
+                    &mut remains.running
+                };
+                lost.push((job, index));
                 remains.spent.push(spent);
             } else {
                 let (job, index) = (Arc::clone(&handed.job), handed.index);

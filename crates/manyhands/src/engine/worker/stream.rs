@@ -124,7 +124,7 @@ impl Worker {
                     flags: wire::mark(task.mode) | flags,
                     tag: task.function.as_ref().map_or(0, |function| function.id),
                     id: *serial,
-                    extra: 0,
+                    extra: task.job.terms().unwrap_or(self.terms).limit.packed(),
                 },
             };
             let Ok(ticket) = self.tasks.push(head, &[&content]) else {
@@ -150,6 +150,7 @@ impl Worker {
                     bytes: task.payload.len(),
                     retained: Some(task.payload),
                     streamed: true,
+                    losses: task.losses,
                 }),
                 None => {}
             }

@@ -1,0 +1,90 @@
+"""What a pool's calls may ask for beyond an answer: another try, a limit in time.
+
+Always: bad values are refused where they are given.  Not here: the keeping of a limit (the engine, and the kernel).
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import operator
+
+from . import _engine
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__: list[str] = []
+
+# (retries, seconds until a call is asked to end, seconds until its worker is killed)
+Terms = tuple[int, float | None, float | None]
+
+
+def terms(retries: int, task_timeout: float | None, task_grace: float) -> Terms:
+    """What the engine is told."""
+    retries = count("retries", retries)
+    task_grace = seconds("task_grace", task_grace)
+    if task_timeout is None:
+        return retries, None, None
+    task_timeout = seconds("task_timeout", task_timeout)
+    if task_timeout == 0:
+        raise ValueError("task_timeout must be more than 0 seconds, or None for no limit")
+    # Without time to clean up there is no point in asking.
+    return retries, task_timeout if task_grace else None, task_timeout + task_grace
+
+
+def count(name: str, value: Any) -> int:
+    """A number of times."""
+    value = operator.index(value)
+    if not 0 <= value < 1 << 32:
+        raise ValueError(f"{name} must be 0 or more, not {value}")
+    return int(value)
+
+
+def seconds(name: str, value: Any) -> float:
+    """A time: finite, and not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be 0 seconds or more, not {value}")
+    return float(value)
+
+
+def max_memory(value: Any) -> int | None:
+    """A number of bytes."""
+    if value is None:
+        return None
+    value = operator.index(value)
+    if value < 1:
+        raise ValueError(f"max_memory must be a number of bytes of at least 1, or None, not {value}")
+    return int(value)
+
+
+def cpu_time(value: Any) -> float | None:
+    """Seconds of processor time."""
+    if value is None:
+        return None
+    limit = seconds("cpu_time", value)
+    if limit == 0:
+        raise ValueError("cpu_time must be more than 0 seconds, or None for no limit")
+    return limit
+
+
+# In the worker.
+
+
+def listen() -> bool:
+    """Have the main thread of this process asked to end a call that takes too long; False: this is another thread."""
+    try:
+        _signal.signal(_engine.request_signal(), _ask)
+    except ValueError:
+        return False
+    return True
+
+
+def _ask(signum: int, frame: object) -> None:
+    limit = _engine.overdue()
+    if limit is not None:
+        from .errors import SoftTimeLimitExceeded
+
+        raise SoftTimeLimitExceeded(f"the call has taken longer than its task_timeout of {limit:g} s")
