@@ -15,6 +15,11 @@ def square(x: int) -> int:
     return x * x
 
 
+def square_slowly(x: int) -> int:
+    time.sleep(0.0005)
+    return x * x
+
+
 def same(value: Any) -> Any:
     return value
 

@@ -67,18 +67,19 @@ def test_large_arguments_are_run_again_as_they_were(context: Any, tmp_path: Path
 
 
 def test_every_item_of_a_map_is_right_though_workers_are_killed_all_the_time(context: Any) -> None:
-    with context.Pool(3, retries=100) as pool:
-        result = pool.map_async(limited.square, range(20_000), 50)
+    with context.Pool(3, retries=1000) as pool:
+        result = pool.map_async(limited.square_slowly, range(3_000), 10)
         kills = 0
         while not result.ready():
+            # A new one first has to import what it is to run: give it the time.
+            result.wait(0.1)
             for pid in pool._crew.pids()[:1]:
                 try:
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
                 except ProcessLookupError:
                     pass
-            result.wait(0.02)
-        assert result.get() == [x * x for x in range(20_000)]
+        assert result.get() == [x * x for x in range(3_000)]
         assert kills > 0
 
 
