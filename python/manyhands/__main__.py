@@ -1,6 +1,6 @@
-"""The command: `manyhands run program.py` and `manyhands run -m module`.
+"""The command: `manyhands run program.py`, `manyhands run -m module`, `manyhands doctor` and `manyhands stacks PID`.
 
-Always: the program finds itself as under plain Python (its __main__, sys.argv, sys.path[0]), only that
+Always: a program that is run finds itself as under plain Python (its __main__, sys.argv, sys.path[0]), only that
 `multiprocessing` is manyhands.  Not here: how that is done (`_install`).
 """
 
@@ -16,14 +16,22 @@ __all__ = ["main"]
 _HELP = """\
 usage: manyhands run [--start-method fork|spawn|forkserver] PROGRAM [ARGUMENT ...]
        manyhands run [--start-method fork|spawn|forkserver] -m MODULE [ARGUMENT ...]
+       manyhands doctor
+       manyhands stacks PID
 
-Runs a Python program unmodified with `multiprocessing` being manyhands, in the program and in all
+run: runs a Python program unmodified with `multiprocessing` being manyhands, in the program and in all
 processes that it starts. PROGRAM is a script, or a folder or zip file with a __main__.py.
 
   -m MODULE            run a module or package, as python -m does
   --start-method M     how processes start where the program does not say: fork, spawn or forkserver
   -h, --help           show this and exit
   --version            show the version and exit
+
+doctor: checks this machine (limits, /dev/shm, kernel, control groups, interpreter) and says what will be slow or fail,
+and what helps. It exits with 1 if something will fail.
+
+stacks: prints the Python stacks of process PID and of all that it has started, as far as they have pools or are workers
+of one, and who holds and awaits which lock.
 
 `python -m manyhands` is the same command.
 """
@@ -42,9 +50,23 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"manyhands {__version__}")
         return 0
     if command is None:
-        return _fail("a command is missing: manyhands run PROGRAM")
+        return _fail("a command is missing: manyhands run PROGRAM, manyhands doctor, or manyhands stacks PID")
+    if command == "doctor":
+        if words:
+            return _fail(f"doctor takes no arguments, and {words[0]!r} is one")
+        from ._doctor import report
+
+        return report()
+    if command == "stacks":
+        if len(words) != 1 or not words[0].isdigit():
+            return _fail("stacks takes the number of one process: manyhands stacks PID")
+        from ._stacks import report as report_on
+
+        return report_on(int(words[0]))
     if command != "run":
-        return _fail(f"there is no command {command!r}: manyhands run PROGRAM")
+        return _fail(
+            f"there is no command {command!r}: manyhands run PROGRAM, manyhands doctor, or manyhands stacks PID"
+        )
     return _run(words)
 
 

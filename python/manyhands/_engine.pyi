@@ -7,6 +7,7 @@ from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "LOCK_CELL",
     "Buffer",
     "Child",
     "Condition",
@@ -26,6 +27,7 @@ __all__ = [
     "dumps",
     "exchange",
     "grow_pipe",
+    "held_locks",
     "leave_locks",
     "memory",
     "overdue",
@@ -52,6 +54,7 @@ __all__ = [
     "shm_unlink",
     "socket_pair",
     "spawn",
+    "stacks_signal",
     "take_object",
     "wait_readable",
 ]
@@ -202,7 +205,11 @@ class Buffer:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
+LOCK_CELL: int
+
+def held_locks(fd: int) -> list[tuple[int, str, int, int]]: ...
 def leave_locks() -> None: ...
+def stacks_signal() -> int: ...
 def overdue() -> float | None: ...
 def request_signal() -> int: ...
 def serve(
@@ -265,6 +272,8 @@ class Condition:
     def wait(self, lock: SemLock, timeout: float | None = None) -> bool: ...
     def notify(self, lock: SemLock, n: int) -> None: ...
     def waiting(self) -> int: ...
+    def _me(self) -> int: ...
+    def _is_dead(self, process: int) -> bool: ...
     def _share(self) -> tuple[int, int]: ...
 
 @final

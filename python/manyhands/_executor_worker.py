@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import _engine, util
+from . import _engine, _stacks, util
 from ._pool_worker import _be_deaf_to_interrupts
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
@@ -17,6 +17,7 @@ __all__ = ["work"]
 
 def work(seat: _engine.Seat, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
     """Serve the executor until dismissed; end with code 1 when the initializer fails, which is logged."""
+    _stacks.listen()
     failed = False
 
     def initialise() -> None:

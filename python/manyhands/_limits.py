@@ -24,11 +24,9 @@ def terms(retries: int, task_timeout: float | None, task_grace: float) -> Terms:
     """What the engine is told."""
     retries = count("retries", retries)
     task_grace = seconds("task_grace", task_grace)
-    if task_timeout is None:
+    if task_timeout is None or task_timeout == float("inf"):
         return retries, None, None
-    task_timeout = seconds("task_timeout", task_timeout)
-    if task_timeout == 0:
-        raise ValueError("task_timeout must be more than 0 seconds, or None for no limit")
+    task_timeout = span("task_timeout", task_timeout)
     # Without time to clean up there is no point in asking.
     return retries, task_timeout if task_grace else None, task_timeout + task_grace
 
@@ -50,13 +48,20 @@ def seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+def span(name: str, value: Any) -> float:
+    """A time that is more than nothing."""
+    if seconds(name, value) == 0:
+        raise ValueError(f"{name} must be more than 0 seconds")
+    return float(value)
+
+
 def max_memory(value: Any) -> int | None:
     """A number of bytes."""
     if value is None:
         return None
     value = operator.index(value)
-    if value < 1:
-        raise ValueError(f"max_memory must be a number of bytes of at least 1, or None, not {value}")
+    if not 1 <= value < 1 << 63:
+        raise ValueError(f"max_memory must be a number of bytes from 1 to 2**63 - 1, or None, not {value}")
     return int(value)
 
 
@@ -65,8 +70,8 @@ def cpu_time(value: Any) -> float | None:
     if value is None:
         return None
     limit = seconds("cpu_time", value)
-    if limit == 0:
-        raise ValueError("cpu_time must be more than 0 seconds, or None for no limit")
+    if not 0.001 <= limit <= 1e9:
+        raise ValueError(f"cpu_time must be from 0.001 to 1e9 seconds, or None for no limit, not {value}")
     return limit
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 
 # With what reports an exception: there may be no descriptor left to read it with when a task raises one.
-from . import _engine, errors, util  # noqa: F401
+from . import _engine, _stacks, errors, util  # noqa: F401
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ def worker(
     cpu_time: float | None = None,
 ) -> None:
     """The main function of a worker process: serve the pool until dismissed."""
+    _stacks.listen()
+    if cpu_time is not None:
+        # Whatever the parent does about it: here it ends the process.
+        _signal.signal(_signal.SIGXCPU, _signal.SIG_DFL)
     try:
         _engine.serve(seat, initializer, tuple(initargs), max_memory=max_memory, cpu_time=cpu_time)
         _be_deaf_to_interrupts()

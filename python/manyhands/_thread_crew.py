@@ -225,6 +225,7 @@ class StreamJob(Job):
                     if self._window is not None:
                         self._thirsty.notify()
                 elif self._given_up is not None and self._taken != self._expected:
+                    self._expected = self._taken  # there is nothing after it
                     raise self._given_up
                 else:
                     return ()

@@ -321,7 +321,7 @@ _CAUSES = {
         WorkerOutOfMemory,
         " by the kernel because memory ran out (fewer workers, smaller tasks or max_memory help)",
     ),
-    "SIGXCPU": (WorkerDied, " because it used up its cpu_time"),
+    "SIGXCPU": (WorkerDied, " because it used up its processor time"),
 }
 
 

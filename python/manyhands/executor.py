@@ -17,7 +17,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, _base
 
-from . import _engine, _seats  # noqa: F401
+from . import _engine, _seats, _stacks  # noqa: F401
 from ._executor_worker import work
 from .errors import RemoteTraceback as _RemoteTraceback
 from .errors import _ending, _give_cause, _quoted, _shown
@@ -313,6 +313,7 @@ class ProcessPoolExecutor(Executor):
         self._executor_manager_thread: threading.Thread | None = None
         # All workers are there, and calls are taken: nothing to look at before the next one.
         self._is_ready = False
+        _stacks.listen()
         self._staff = _Staff(mp_context, initializer, initargs)
         self._processes: dict[int, Any] | None = self._staff.processes
         self._crew = _engine.Crew(max_workers, max_tasks_per_child, self._staff.start, True, not forks)

@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Sized
 
-from . import _engine, _limits, _seats, util  # noqa: F401
+from . import _engine, _limits, _seats, _stacks, util  # noqa: F401
 from ._pool_results import ApplyResult as ApplyResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import IMapIterator as IMapIterator
@@ -181,6 +181,7 @@ class Pool:
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._maxtasksperchild = maxtasksperchild
+        _stacks.listen()
         self._retries, self._task_timeout, self._task_grace = retries, task_timeout, task_grace
         orders: tuple[Any, ...] = (initializer, self._initargs)
         if max_memory is not None or cpu_time is not None:
@@ -194,7 +195,7 @@ class Pool:
             terms=_limits.terms(retries, task_timeout, task_grace),
             max_restarts=None
             if max_restarts is None
-            else (_limits.count("max_restarts", max_restarts), _limits.seconds("max_seconds", max_seconds)),
+            else (_limits.count("max_restarts", max_restarts), _limits.span("max_seconds", max_seconds)),
         )
         reducers = getattr(self, "_forward_reducers", None)  # as joblib's pools have them
         if reducers:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from . import _engine, context
 from ._queue_pipe import Writer, have, new_pipe, ring_of
 from .connection import Connection
-from .synchronize import SEM_VALUE_MAX, BoundedSemaphore, Lock, Semaphore
+from .errors import OwnerDied
+from .synchronize import SEM_VALUE_MAX, BoundedSemaphore, Lock, Semaphore, _Surviving
 from .util import Finalize, debug, info, is_exiting, register_after_fork
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
@@ -625,9 +626,13 @@ class JoinableQueue(Queue[_T]):
 
     def join(self) -> None:
         """Wait until all items that were put are done.  Differs: none."""
-        with self._cond:
-            if self._tally().left():
-                self._cond.wait()
+        with _Surviving(self._cond):
+            # Whoever counts the last one may be killed before it says so: look again now and then.
+            while self._tally().left():
+                try:
+                    self._cond.wait(1.0)
+                except OwnerDied:
+                    pass  # the lock is ours
 
 
 class _Tally:
@@ -650,7 +655,7 @@ class _Tally:
 
     def count_done(self) -> None:
         """Count a task as done, and wake who waits for the last one."""
-        with self._cond:
+        with _Surviving(self._cond):
             if not self._unfinished.acquire(False):
                 raise ValueError("task_done() called too many times")
             if not self.left():
@@ -658,7 +663,7 @@ class _Tally:
 
     def tell(self) -> None:
         """Wake who waits, if nothing is left to wait for."""
-        with self._cond:
+        with _Surviving(self._cond):
             if not self.left():
                 self._cond.notify_all()
 

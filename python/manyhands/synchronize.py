@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _engine, context, process, util
+from .errors import OwnerDied
 
 if TYPE_CHECKING:
     from .context import BaseContext
@@ -387,7 +389,11 @@ class Event:
 
 
 class Barrier(threading.Barrier):
-    """A place where `parties` threads of whatever processes wait for each other.  Differs: none."""
+    """A place where `parties` threads of whatever processes wait for each other.
+
+    Differs: when a process is killed that waits here, the others get `threading.BrokenBarrierError`; with the standard
+    library's they wait for ever, now or the next time. After `reset` the barrier can be used again.
+    """
 
     def __init__(
         self,
@@ -399,18 +405,18 @@ class Barrier(threading.Barrier):
     ) -> None:
         from .heap import BufferWrapper
 
-        self.__setstate__((parties, action, timeout, ctx.Condition(), BufferWrapper(8)))
-        self._state = 0
-        self._count = 0
+        self.__setstate__((parties, action, timeout, ctx.Condition(), BufferWrapper(4 + 4 * max(int(parties), 1))))
+        for at in range(len(self._array)):
+            self._array[at] = 0
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (self._parties, self._action, self._timeout, self._cond, self._wrapper)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._parties, self._action, self._timeout, self._cond, self._wrapper = state
+        # threading.Barrier's state, and for each party that waits its process. Each changes by one store, so whoever is
+        # killed leaves both whole.
         self._array = self._wrapper.create_memoryview().cast("i")
-
-    # threading.Barrier's own two numbers, in shared memory.
 
     @property
     def _state(self) -> int:
@@ -422,8 +428,125 @@ class Barrier(threading.Barrier):
 
     @property
     def _count(self) -> int:
-        return int(self._array[1])
+        seats: list[int] = self._array[1:].tolist()
+        return len(seats) - seats.count(0)
 
-    @_count.setter
-    def _count(self, value: int) -> None:
-        self._array[1] = value
+    def reset(self) -> None:
+        """Make the barrier as new; who waits gets `threading.BrokenBarrierError`."""
+        with _Surviving(self._cond):
+            self._bury()
+            if self._count:
+                if self._state != 1:
+                    self._state = -1  # until the last one has left
+            else:
+                self._state = 0
+            self._cond.notify_all()
+
+    def abort(self) -> None:
+        """Break the barrier: who waits, or comes, gets `threading.BrokenBarrierError` until it is reset."""
+        with _Surviving(self._cond):
+            self._break()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until all parties have come; return this one's number, from 0 to parties - 1.
+
+        Raises `threading.BrokenBarrierError` when the barrier is broken, be it by a time-out or the death of a party.
+        """
+        if timeout is None:
+            timeout = self._timeout
+        with _Surviving(self._cond):
+            self._enter()
+            if self._count + 1 >= self._parties:
+                self._bury()  # only the living are let through
+                self._enter()
+            seats: list[int] = self._array[1:].tolist()
+            index, at = len(seats) - seats.count(0), seats.index(0) + 1
+            self._array[at] = self._cond._waiters._me()
+            try:
+                if index + 1 == self._parties:
+                    self._release()
+                else:
+                    self._wait(timeout)
+                return index
+            finally:
+                self._array[at] = 0
+                self._exit()
+
+    def _enter(self) -> None:
+        """Wait until those of the last round have left."""
+        while self._state in (-1, 1):
+            self._exit()  # should the last one have been killed before it could
+            if self._state:
+                self._doze(_LOOK)
+        if self._state < 0:
+            raise threading.BrokenBarrierError
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._state == 0:
+            left = _LOOK if deadline is None else min(deadline - time.monotonic(), _LOOK)
+            if left <= 0:
+                self._break()
+                break
+            self._doze(left)
+        if self._state < 0:
+            raise threading.BrokenBarrierError
+
+    def _doze(self, seconds: float) -> None:
+        """Wait for a change, and look meanwhile whether the others that wait here live."""
+        try:
+            if self._cond.wait(seconds):
+                return
+        except OwnerDied:
+            pass  # the lock is ours again
+        self._bury()
+
+    def _bury(self) -> None:
+        """Clear the seats of the dead; if others wait with them, the barrier breaks: nobody comes in their place."""
+        seats: list[int] = self._array[1:].tolist()
+        dead = [at for at, who in enumerate(seats, 1) if who and self._cond._waiters._is_dead(who)]
+        if self._state == 0 and 0 < len(dead) < len(seats) - seats.count(0):
+            self._break()  # first: whoever is killed now leaves it broken, not short of a party
+        for at in dead:
+            self._array[at] = 0
+
+    def _release(self) -> None:
+        try:
+            if self._action:
+                self._action()
+            self._state = 1
+            self._cond.notify_all()
+        except BaseException:
+            self._break()
+            raise
+
+    def _exit(self) -> None:
+        if self._count == 0 and self._state in (-1, 1):
+            self._state = 0
+            self._cond.notify_all()
+
+    def _break(self) -> None:
+        self._state = -2
+        self._cond.notify_all()
+
+
+# How often one who waits at a barrier looks whether the others live, in seconds.
+_LOOK = 0.5
+
+
+class _Surviving:
+    """A lock or condition for those whose work is whole between any two steps: that a holder was killed is no matter."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        while True:
+            try:
+                self._lock.acquire()
+                return
+            except OwnerDied:
+                pass
+
+    def __exit__(self, *args: object) -> None:
+        self._lock.release()

@@ -337,13 +337,30 @@ class ForkAwareThreadLock:
 
 
 class ForkAwareLocal(_local):
-    """A threading.local that is empty in a child."""
+    """A threading.local that is empty in a child, also in one that a program forks by itself.
+
+    Differs: there, such a child shares connections to a manager with its parent (python/cpython#101320).
+    """
 
     def __init__(self) -> None:
-        register_after_fork(self, lambda local: local.__dict__.clear())
+        register_after_fork(self, _empty)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
+
+
+def _empty(local: ForkAwareLocal) -> None:
+    local.__dict__.clear()
+
+
+def _empty_all() -> None:
+    for reference, func in list(_afterfork_registry.values()):
+        local = reference()
+        if func is _empty and local is not None:
+            _empty(local)
+
+
+os.register_at_fork(after_in_child=_empty_all)
 
 
 # ---- descriptors and standard streams ----

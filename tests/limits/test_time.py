@@ -79,6 +79,7 @@ def test_a_call_has_a_limit_of_its_own(context: Any) -> None:
         assert pool.apply(limited.sleep, (0.4,)) == 0.4
     with context.Pool(1, task_timeout=0.2) as pool:
         assert pool.apply(limited.sleep, (0.6,), task_timeout=30) == 0.6
+        assert pool.apply(limited.sleep, (0.6,), task_timeout=float("inf")) == 0.6
 
 
 def test_tasks_behind_one_that_took_too_long_are_run(context: Any) -> None:
@@ -114,7 +115,7 @@ def test_processor_time_is_limited_for_each_call(context: Any) -> None:
         for upto in (0.6, 1.2, 1.8):
             assert pool.apply(limited.burn, (upto,)) == "done"
         assert pool.apply(limited.sleep, (1.5,)) == 1.5
-        with pytest.raises(WorkerDied, match="SIGXCPU because it used up its cpu_time") as caught:
+        with pytest.raises(WorkerDied, match="SIGXCPU because it used up its processor time") as caught:
             pool.apply(limited.burn, (60,))
         assert caught.value.signal_name == "SIGXCPU"
         assert pool.apply(limited.square, (3,)) == 9

@@ -154,3 +154,18 @@ def take_again_and_be_killed(condition: Any, ready: Any) -> None:
         condition.notify()
         ready.set()
         time.sleep(60)
+
+
+def wait_at(barrier: Any, ready: Any) -> None:
+    ready.release()
+    barrier.wait()
+
+
+def wait_twice(barrier: Any, outcomes: Any) -> None:
+    """Waits at a barrier, and says what came of it, twice."""
+    for _ in range(2):
+        try:
+            outcomes.put(barrier.wait())
+        except threading.BrokenBarrierError:
+            outcomes.put("broken")
+            barrier.reset()

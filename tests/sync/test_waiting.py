@@ -239,3 +239,76 @@ def test_a_time_out_that_is_none_is_refused(timeout: Any) -> None:
         assert condition._lock._semlock._is_mine()
     with pytest.raises((TypeError, ValueError)):
         manyhands.Event().wait(timeout)
+
+
+def test_a_barrier_breaks_when_one_who_waits_there_is_killed(context: Any) -> None:
+    barrier, ready = context.Barrier(3), context.Semaphore(0)
+    child = started(context, holders.wait_at, barrier, ready)
+    assert ready.acquire(timeout=30)
+    until(lambda: barrier.n_waiting == 1)
+    threading.Timer(0.2, child.kill).start()
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait(30)
+    child.join()
+    assert barrier.broken
+    assert barrier.n_waiting == 0
+    barrier.reset()
+    others = [started(context, holders.wait_at, barrier, ready) for _ in range(2)]
+    assert barrier.wait(30) in range(3)
+    for other in others:
+        other.join()
+        assert other.exitcode == 0
+
+
+def test_one_killed_on_its_way_out_does_not_keep_the_next_round(context: Any) -> None:
+    """Its seat is taken, though it has passed."""
+    barrier, ready = context.Barrier(2), context.Semaphore(0)
+    child = started(context, holders.wait_at, barrier, ready)
+    assert ready.acquire(timeout=30)
+    until(lambda: barrier.n_waiting == 1)
+    os.kill(child.pid, signal.SIGSTOP)
+    assert barrier.wait(30) == 1  # it does not see that it may go
+    child.kill()
+    child.join()
+    another = started(context, holders.wait_at, barrier, ready)
+    assert barrier.wait(30) in range(2)
+    another.join()
+    assert another.exitcode == 0
+
+
+def test_many_rounds_with_parties_that_are_killed(context: Any) -> None:
+    barrier, outcomes = context.Barrier(3), context.Queue()
+    for _ in range(5):
+        children = [started(context, holders.wait_twice, barrier, outcomes) for _ in range(2)]
+        until(lambda: barrier.n_waiting == 2)
+        children[0].kill()
+        children[0].join()
+        # The third is not let through in its place, whoever sees it first.
+        with pytest.raises(threading.BrokenBarrierError):
+            barrier.wait(30)
+        assert outcomes.get(timeout=30) == "broken"
+        until(lambda: barrier.n_waiting == 1)
+        last = started(context, holders.wait_at, barrier, context.Semaphore(0))
+        assert barrier.wait(30) in range(3)
+        assert outcomes.get(timeout=30) in range(3)
+        for child in (children[1], last):
+            child.join()
+            assert child.exitcode == 0
+
+
+def test_parties_that_are_all_dead_are_nobody(context: Any) -> None:
+    barrier, ready = context.Barrier(3), context.Semaphore(0)
+    dead = []
+    for number in range(2):
+        dead.append(started(context, holders.wait_at, barrier, ready))
+        until(lambda number=number: barrier.n_waiting == number + 1)
+    for child in dead:
+        os.kill(child.pid, signal.SIGSTOP)  # the second does not see the first one's death
+    for child in dead:
+        child.kill()
+        child.join()
+    others = [started(context, holders.wait_at, barrier, ready) for _ in range(2)]
+    assert barrier.wait(30) in range(3)
+    for other in others:
+        other.join()
+        assert other.exitcode == 0

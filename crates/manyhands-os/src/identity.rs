@@ -113,6 +113,11 @@ pub fn pid(identity: u32) -> i32 {
     (identity & PID_MASK) as i32
 }
 
+/// The kernel's number of a [`thread`]; 0 for none.
+pub fn thread_number(thread: u32) -> i32 {
+    (thread & PID_MASK) as i32
+}
+
 /// Whether the process behind an identity still runs; the identity comes from a process of our [`view`].
 pub fn life(id: u32) -> Life {
     let (number, view) = (pid(id), view());

@@ -13,6 +13,8 @@ use crate::cgroup::{self, Version};
 #[derive(Debug)]
 pub struct Watch {
     counts: Vec<(PathBuf, Option<u64>)>,
+    /// Processes that were counted and not told of yet.
+    untold: u64,
 }
 
 impl Watch {
@@ -42,17 +44,22 @@ impl Watch {
             let file = proc.join("vmstat");
             counts.push((file.clone(), count(&file)));
         }
-        Watch { counts }
+        Watch { counts, untold: 0 }
     }
 
-    /// Whether a process was ended for want of memory since this was last asked.
+    /// Whether a process was ended for want of memory that was not told of yet: each of them is told of once.
     pub fn any(&mut self) -> bool {
-        let mut any = false;
+        let mut most = 0;
         for (file, last) in &mut self.counts {
             let now = count(file);
-            any |= matches!((&last, now), (Some(last), Some(now)) if now > *last);
+            if let (Some(last), Some(now)) = (*last, now) {
+                most = most.max(now.saturating_sub(last)); // those of both versions are the same ones
+            }
             *last = now;
         }
+        self.untold += most;
+        let any = self.untold > 0;
+        self.untold = self.untold.saturating_sub(1);
         any
     }
 }
@@ -93,6 +100,8 @@ mod tests {
         machine.write(file, "low 0\noom 5\noom_kill 3\noom_group_kill 0\n");
         assert!(watch.any());
         assert!(!watch.any());
+        machine.write(file, "low 0\noom 7\noom_kill 5\noom_group_kill 0\n");
+        assert_eq!([(); 3].map(|()| watch.any()), [true, true, false]);
         // That of another group is none of ours.
         machine.write("proc/vmstat", "oom_kill 10\n");
         assert!(!watch.any());

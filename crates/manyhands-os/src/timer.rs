@@ -25,6 +25,11 @@ pub fn request_signal() -> i32 {
     libc::SIGRTMAX() - 3
 }
 
+/// The signal that has a process say what it is doing.
+pub fn stacks_signal() -> i32 {
+    libc::SIGRTMAX() - 4
+}
+
 /// Sends this process a signal once the time that it was set to has passed.
 #[derive(Debug)]
 pub struct Timer {
@@ -36,7 +41,7 @@ pub struct Timer {
 unsafe impl Send for Timer {}
 
 impl Timer {
-    /// A timer that is not set yet.
+    /// A timer that is not set yet. Its signal comes to the calling thread, so that whatever that one waits for ends.
     ///
     /// # Errors
     /// When the kernel has no room for one more: it reserves a place for its signal (`RLIMIT_SIGPENDING`).
@@ -47,7 +52,8 @@ impl Timer {
         };
         // SAFETY: a struct of numbers and a union of a number and a pointer, for which zero is a value.
         let mut event: libc::sigevent = unsafe { zeroed() };
-        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
         event.sigev_signo = signal;
         let mut id: libc::timer_t = null_mut();
         // SAFETY: both structs are live; the kernel copies the first and writes the second.

@@ -289,6 +289,12 @@ fn overdue() -> Option<f64> {
     (due != 0 && now_ns() >= due).then(|| f64::from(LIMIT_MS.load(Relaxed)) / 1000.0)
 }
 
+/// The number of the signal that has a process say what it is doing.
+#[pyfunction]
+fn stacks_signal() -> i32 {
+    timer::stacks_signal()
+}
+
 /// The number of the signal that asks a call to end.
 #[pyfunction]
 fn request_signal() -> i32 {
@@ -361,5 +367,6 @@ fn serve(
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(overdue, m)?)?;
     m.add_function(wrap_pyfunction!(request_signal, m)?)?;
+    m.add_function(wrap_pyfunction!(stacks_signal, m)?)?;
     m.add_function(wrap_pyfunction!(serve, m)?)
 }

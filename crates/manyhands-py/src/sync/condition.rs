@@ -88,6 +88,18 @@ impl Condition {
         self.place.board().condition(self.place.cell).waiting()
     }
 
+    /// This process, as others that have the condition know it.
+    #[pyo3(name = "_me")]
+    fn me(&self) -> u32 {
+        me().process
+    }
+
+    /// Whether the process that was so known has ended for certain.
+    #[pyo3(name = "_is_dead")]
+    fn is_dead(&self, process: u32) -> bool {
+        self.place.is_dead(process)
+    }
+
     /// What a child needs to have it too: a descriptor, which stays this object's, and a number.
     #[pyo3(name = "_share")]
     fn share(&self) -> PyResult<(i32, u32)> {

@@ -106,6 +106,13 @@ fn leave_at_exit() {
     ONCE.call_once(|| exit::call(at_exit));
 }
 
+/// A board of other processes', to look at and not to use.
+pub(super) fn look_at(fd: RawFd) -> PyResult<Board> {
+    let memory = Memfd::from_fd(taken(fd)?).map_err(|e| os_error(&e))?;
+    let mapping = Mapping::shared(&memory).map_err(|e| os_error(&e))?;
+    Board::attach(Arc::new(mapping)).map_err(|e| PyValueError::new_err(e.to_string()))
+}
+
 impl Shared {
     fn create() -> io::Result<Arc<Shared>> {
         let memory = Memfd::create("manyhands locks", Board::LEN as u64)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use manyhands_os::clock::{Deadline, now_ns};
 use manyhands_os::futex::{self, Scope};
 use manyhands_os::{error, fork_state, identity, named};
-use manyhands_shm::sync::{Holder, Kind, Semaphore};
+use manyhands_shm::sync::{CELL, Holder, Kind, Semaphore};
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -34,6 +34,8 @@ pub(crate) struct SemLock {
     /// last, and in which process (a forked child begins at none).
     taken: AtomicI64,
     last: AtomicU64,
+    /// When one that does not wait looked last whether the holder lives.
+    looked_ns: AtomicU64,
 }
 
 #[pymethods]
@@ -284,6 +286,7 @@ impl SemLock {
             name,
             taken: AtomicI64::new(0),
             last: AtomicU64::new(0),
+            looked_ns: AtomicU64::new(0),
         })
     }
 
@@ -417,12 +420,11 @@ impl SemLock {
     /// For one that asks again and again without waiting: looks whether the holder lives, some times a second.
     #[cold]
     fn look_now_and_then(&self) -> PyResult<()> {
-        static LOOKED_NS: AtomicU64 = AtomicU64::new(0);
-        let (now, then) = (now_ns(), LOOKED_NS.load(Relaxed));
+        let (now, then) = (now_ns(), self.looked_ns.load(Relaxed));
         if self.place.kind == Kind::Semaphore || now.saturating_sub(then) < LOOK.as_nanos() as u64 {
             return Ok(());
         }
-        LOOKED_NS.store(now, Relaxed);
+        self.looked_ns.store(now, Relaxed);
         Python::attach(|py| self.refuse_the_dead(py))
     }
 
@@ -532,6 +534,27 @@ fn owner_died(py: Python<'_>, pid: i32) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// The locks that are held on the board behind `fd`, which is closed: `(cell, kind, pid, thread)`; a pid of 0 has ended
+/// in an orderly way.
+#[pyfunction]
+fn held_locks(fd: i32) -> PyResult<Vec<(u32, &'static str, i32, i32)>> {
+    let board = place::look_at(fd)?;
+    let said = |(cell, kind, holder): (u32, Kind, Holder)| {
+        let kind = if kind == Kind::Recursive {
+            "RLock"
+        } else {
+            "Lock"
+        };
+        (
+            cell,
+            kind,
+            identity::pid(holder.process),
+            identity::thread_number(holder.thread),
+        )
+    };
+    Ok(board.held().into_iter().map(said).collect())
+}
+
 /// Says of every lock that this process holds that it ends in an orderly way.
 #[pyfunction]
 fn leave_locks() {
@@ -562,6 +585,8 @@ fn sem_unlink(name: &str) -> PyResult<()> {
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SemLock>()?;
+    m.add("LOCK_CELL", CELL)?;
+    m.add_function(wrap_pyfunction!(held_locks, m)?)?;
     m.add_function(wrap_pyfunction!(leave_locks, m)?)?;
     m.add_function(wrap_pyfunction!(sem_unlink, m)?)
 }

@@ -18,7 +18,7 @@
 //! Not here: the words' meaning (`lock`, `semaphore`, ...), how a board gets into another process.
 
 use super::condition::{Bench, Waiter};
-use super::{Condition, Event, Lock, Semaphore, WAITERS};
+use super::{Condition, Event, Holder, Lock, Semaphore, WAITERS};
 use crate::atomics::Ordering::{Acquire, Relaxed, Release};
 use crate::atomics::{AtomicU32, AtomicU64, full_fence};
 use crate::error::Malformed;
@@ -32,7 +32,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"mh-board");
 const VERSION: u32 = 3;
 
 /// Bytes of a cell: a cache line, so that two locks do not slow each other down.
-const CELL: usize = 64;
+pub const CELL: usize = 64;
 /// Cells, the first of which is the board's own.
 const CELLS: u32 = 1024;
 /// Bytes of a seat.
@@ -216,6 +216,21 @@ impl Board {
     pub fn lock(&self, cell: u32) -> Lock<'_> {
         let [word, thread, depth] = self.words(cell, [WORD, THREAD, DEPTH]);
         Lock::new(word, thread, depth)
+    }
+
+    /// The locks that are held: the cell, its kind, the holder's process and thread.
+    pub fn held(&self) -> Vec<(u32, Kind, Holder)> {
+        let next = self.region.u32_at(AT_NEXT).load(Relaxed).min(CELLS);
+        let held = |cell| {
+            let kind = Kind::of(self.at(cell, KIND).load(Relaxed))?;
+            let holder = Holder {
+                process: self.at(cell, WORD).load(Relaxed) & !WAITERS,
+                thread: self.at(cell, THREAD).load(Relaxed),
+            };
+            let is_lock = matches!(kind, Kind::Lock | Kind::Recursive);
+            (is_lock && holder.process != 0).then_some((cell, kind, holder))
+        };
+        (1..next).filter_map(held).collect()
     }
 
     /// Says of every lock that `process` holds that it ends in an orderly way.

@@ -26,7 +26,7 @@ mod lock;
 mod semaphore;
 
 #[cfg(not(loom))]
-pub use board::{Board, Kind};
+pub use board::{Board, CELL, Kind};
 pub use condition::{Bench, Condition, Found, Seated, Waiter};
 pub use event::{Event, EventWait};
 pub use lock::{LEFT, Lock, LockWait, NotHeld};

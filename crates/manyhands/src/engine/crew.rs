@@ -375,6 +375,8 @@ impl Crew {
         if !self.is_ours() {
             return false;
         }
+        let cancelled = || Outcome::Abandoned(Arc::new(Abandoned::Cancelled));
+        let mut settled = Vec::new();
         let mut any = false;
         let mut floor = self.floor();
         for at in 0..floor.workers.len() {
@@ -383,16 +385,28 @@ impl Crew {
             }
             // What else it was handed is for another: it must not have begun any of that when it ends.
             while let Some(task) = floor.workers[at].take_back() {
-                floor.waiting.push_front(task);
+                if Arc::ptr_eq(&task.job, job) {
+                    settled.push((Arc::clone(&task.job), task.index, cancelled()));
+                    floor.spent.push(task.into());
+                    any = true;
+                } else {
+                    floor.waiting.push_front(task);
+                }
             }
-            any |= floor.workers[at].condemn(job);
+        }
+        // It answers before it begins the next: what it has begun and not answered after this is what it runs.
+        self.hear(&mut floor, &mut settled);
+        for worker in &mut floor.workers {
+            any |= worker.condemn(job);
         }
         let litter = floor.litter();
         drop(floor);
         drop(litter);
-        if any {
-            self.look_again();
-        }
+        let told = settle(settled);
+        self.let_go(told.orphans);
+        self.finish(told.finished);
+        self.call_followers();
+        self.look_again();
         any
     }
 

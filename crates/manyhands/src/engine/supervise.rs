@@ -41,6 +41,9 @@ const EARLY_EXIT: usize = 8;
 /// Launches that fail one after the other before the pool gives up.
 const MOST_FAILED_LAUNCHES: u32 = 5;
 
+/// SIGXCPU, by its number on every Linux.
+const PROCESSOR_TIME: ExitStatus = ExitStatus::Signaled(24);
+
 /// Why a worker died, as far as anything tells.
 fn cause_of(floor: &mut Floor, worker: &Worker, status: ExitStatus) -> Cause {
     if !matches!(status, ExitStatus::Signaled(9)) {
@@ -48,10 +51,10 @@ fn cause_of(floor: &mut Floor, worker: &Worker, status: ExitStatus) -> Cause {
     }
     // Looked at whatever killed it, so that an old count is no reason for a later death.
     let for_memory = floor.oom.as_mut().is_some_and(oom::Watch::any);
-    if worker.due_ns().is_some_and(|due| now_ns() >= due) {
-        Cause::TimeLimit
-    } else if for_memory && !worker.is_condemned() {
+    if for_memory && !worker.is_condemned() {
         Cause::OutOfMemory
+    } else if worker.due_ns().is_some_and(|due| now_ns() >= due) {
+        Cause::TimeLimit
     } else {
         Cause::Unknown
     }
@@ -148,7 +151,9 @@ impl Crew {
             };
             self.launcher.buried(death.pid);
             let is_asked = worker.is_condemned();
-            let may_retry = death.cause != Cause::TimeLimit && !self.config.breaks;
+            // What took too long once would take too long again.
+            let is_limit = death.cause == Cause::TimeLimit || status == PROCESSOR_TIME;
+            let may_retry = !is_limit && !self.config.breaks;
             let remains = worker.bury(may_retry);
             floor.spent.extend(remains.spent);
             let cancelled = Arc::new(Abandoned::Cancelled);

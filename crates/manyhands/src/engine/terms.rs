@@ -26,10 +26,10 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// A limit in whole milliseconds, at least one of each that is asked for. What no number can say is no limit.
+    /// A limit in whole milliseconds, rounded up. More than 49 days is no limit.
     pub fn new(soft: Option<Duration>, hard: Option<Duration>) -> Self {
         let ms = |time: Option<Duration>| match time {
-            Some(time) => u32::try_from(time.as_millis().max(1)).unwrap_or(0),
+            Some(time) => u32::try_from(time.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(0),
             None => 0,
         };
         Self {

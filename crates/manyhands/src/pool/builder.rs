@@ -77,7 +77,8 @@ impl PoolBuilder {
     /// A task that takes longer is ended together with its worker, which is replaced; its result is
     /// [`Error::Died`] with [`Died::overdue`](crate::Died::overdue).
     ///
-    /// The kernel keeps the limit, so it holds whatever the task does; it is rounded up to a millisecond.
+    /// The kernel keeps the limit, so it holds whatever the task does; it is rounded up to a millisecond; more than 49 days is
+    /// no limit.
     ///
     /// ```
     /// # use manyhands::Pool;
