@@ -134,13 +134,15 @@ bench-engine: .venv/tools/.ready ## the engine without Python, by criterion, eac
 figures: .venv/tools/.ready ## writes the README's tables from the last 'make demo' and 'make bench-smoke'
 	@$(TOOLS)/python tools/figures.py README.md
 
-stress: build/wheel.stamp ## kills 500 random workers with SIGKILL during mixed maps, for each start method
+stress: build/wheel.stamp ## kills 500 random workers during mixed maps, and 500 holders of what is shared, for each start method
 	@$(MAKE) .venv/$(FIRST)/.ready
 	@$(PY) benches/stress_kill.py --kills 500 $(STRESS_ARGS)
+	@$(PY) -W ignore benches/stress_shared.py --kills 500 $(STRESS_ARGS)
 
-stress-smoke: build/wheel.stamp ## the same with 30 kills
+stress-smoke: build/wheel.stamp ## the same with few kills
 	@$(MAKE) .venv/$(FIRST)/.ready
 	@$(PY) benches/stress_kill.py --kills 60 $(STRESS_ARGS)
+	@$(PY) -W ignore benches/stress_shared.py --kills 30 $(STRESS_ARGS)
 
 ##@ Building
 
