@@ -9,7 +9,7 @@
 use crate::arena::{Borrower, Lender};
 use crate::fifo::{self, Fifo};
 use crate::layout::{
-    AT_ASLEEP, AT_ATTACHED, AT_FRAME_CLAIM, AT_FRAME_HEAD, AT_FRAME_LEN, AT_HINT, AT_MAGIC,
+    AT_ASLEEP, AT_ATTACHED, AT_DUE, AT_FRAME_CLAIM, AT_FRAME_HEAD, AT_FRAME_LEN, AT_HINT, AT_MAGIC,
     AT_RESULT_BYTES, AT_RESULT_HEAD, AT_RESULT_TAIL, AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL,
     AT_VERSION, AT_WAKE_AT, FRAME_HEADER_LEN, HEADER_LEN, Head, PAD, UNIT,
 };
@@ -29,6 +29,7 @@ pub fn mailbox(shape: Shape) -> (ParentEnd, WorkerEnd) {
         AT_RESULT_TAIL,
         AT_RESULT_HEAD,
         AT_WAKE_AT,
+        AT_DUE,
     ];
     let header = [
         AT_VERSION,
