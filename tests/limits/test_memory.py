@@ -13,6 +13,7 @@ import limited
 import pytest
 
 from manyhands import BrokenPool
+from scripts import until
 
 PROGRAM = """
 import manyhands, sys
@@ -58,6 +59,15 @@ def memory_groups() -> Iterator[tuple[Path, str]]:
             yield Path("/sys/fs/cgroup", path.lstrip("/")), "memory.max"
 
 
+def removed(group: Path) -> bool:
+    """Removes a control group; not as long as a fork server ends there."""
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture
 def group() -> Iterator[Path]:
     """A control group with little memory, where this user may make one."""
@@ -75,7 +85,7 @@ def group() -> Iterator[Path]:
                 yield group
                 return
         finally:
-            group.rmdir()
+            until(lambda group=group: removed(group))
     pytest.skip("no control group that limits memory can be made here")
 
 
