@@ -180,7 +180,7 @@ def _folder(root: Path) -> Iterator[Finding]:
         yield Finding(
             FAIL,
             f"no folder can be made for temporary files: {error}",
-            "managers, Listener and the fork server need one: set TMPDIR",
+            "managers and Listener need one: set TMPDIR",
         )
         return
     if room < 0:

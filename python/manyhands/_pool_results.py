@@ -52,7 +52,7 @@ class ApplyResult(_Generic[_R]):
         `concurrent.futures.CancelledError`. Of a map everything is cancelled that was not begun; its result is there
         once the rest has ended.
 
-        Differs: new (asked for since 2008, python/cpython#48068). Raises ValueError in a pool of threads for ``force``.
+        Differs: new. Raises ValueError in a pool of threads for ``force``.
         """
         return self._handle.abort(force)
 

@@ -241,6 +241,15 @@ def test_a_time_out_that_is_none_is_refused(timeout: Any) -> None:
         manyhands.Event().wait(timeout)
 
 
+def three_meet(context: Any, barrier: Any, ready: Any) -> None:
+    """A barrier of three lets this process and two new ones pass."""
+    others = [started(context, holders.wait_at, barrier, ready) for _ in range(2)]
+    assert barrier.wait(30) in range(3)
+    for other in others:
+        other.join()
+        assert other.exitcode == 0
+
+
 def test_a_barrier_breaks_when_one_who_waits_there_is_killed(context: Any) -> None:
     barrier, ready = context.Barrier(3), context.Semaphore(0)
     child = started(context, holders.wait_at, barrier, ready)
@@ -253,11 +262,7 @@ def test_a_barrier_breaks_when_one_who_waits_there_is_killed(context: Any) -> No
     assert barrier.broken
     assert barrier.n_waiting == 0
     barrier.reset()
-    others = [started(context, holders.wait_at, barrier, ready) for _ in range(2)]
-    assert barrier.wait(30) in range(3)
-    for other in others:
-        other.join()
-        assert other.exitcode == 0
+    three_meet(context, barrier, ready)
 
 
 def test_one_killed_on_its_way_out_does_not_keep_the_next_round(context: Any) -> None:
@@ -307,8 +312,4 @@ def test_parties_that_are_all_dead_are_nobody(context: Any) -> None:
     for child in dead:
         child.kill()
         child.join()
-    others = [started(context, holders.wait_at, barrier, ready) for _ in range(2)]
-    assert barrier.wait(30) in range(3)
-    for other in others:
-        other.join()
-        assert other.exitcode == 0
+    three_meet(context, barrier, ready)

@@ -20,7 +20,7 @@ use manyhands_os::poll::Poller;
 use manyhands_os::{cpu, fork_state};
 
 use super::dispatch;
-use super::floor::{Floor, Phase, settle};
+use super::floor::{Floor, Phase, Settled, settle};
 use super::launch::Launch;
 use super::orphans::Orphans;
 use super::patience::Patience;
@@ -351,11 +351,7 @@ impl Crew {
         drop(floor);
         drop(litter);
         let any = !settled.is_empty();
-        let told = settle(settled);
-        self.let_go(told.orphans);
-        self.finish(told.finished);
-        // Whoever waits may wait for just this, or for the end of all work.
-        self.call_followers();
+        self.tell(settled);
         any
     }
 
@@ -402,12 +398,18 @@ impl Crew {
         let litter = floor.litter();
         drop(floor);
         drop(litter);
+        self.tell(settled);
+        self.look_again();
+        any
+    }
+
+    /// Tells jobs what was settled outside of a turn, and whoever waits: for just this perhaps, or for the end of all
+    /// work.
+    pub(super) fn tell(&self, settled: Vec<Settled>) {
         let told = settle(settled);
         self.let_go(told.orphans);
         self.finish(told.finished);
         self.call_followers();
-        self.look_again();
-        any
     }
 
     /// Has the tending thread hear the workers without delay, though nobody waits, for as long as the

@@ -20,7 +20,7 @@ use manyhands_shm::mailbox::{self, Shape};
 
 use super::crew::{Crew, Refused};
 use super::dispatch;
-use super::floor::{Floor, Phase, Settled, settle};
+use super::floor::{Floor, Phase, Settled};
 use super::launch::{Seat, SeatFds};
 use super::task::{Abandoned, Death, Outcome};
 use super::terms::Cause;
@@ -260,10 +260,7 @@ impl Crew {
             (self.end(&mut floor, why), floor.litter())
         };
         drop(litter);
-        let told = settle(settled);
-        self.let_go(told.orphans);
-        self.finish(told.finished);
-        self.call_followers();
+        self.tell(settled);
         self.look_again();
     }
 
