@@ -16,7 +16,7 @@ from collections.abc import Callable
 from traceback import format_exc
 from typing import Any
 
-from . import _engine, connection, process, util
+from . import _engine, _patience, connection, process, util
 from ._manager_wire import Token, receive, send
 
 __all__ = ["Server", "all_methods", "listener_client", "public_methods"]
@@ -150,7 +150,7 @@ class Server:
                 if time.monotonic() - since > _ENOUGH_FOR_MOST:
                     util.info("no room: the oldest connection without a proof of the key is closed")
                     try:
-                        connection._hang_up(conn)
+                        _patience.hang_up(conn)
                     except Exception as error:
                         util.info("... which failed: %s", error)
                     del self._strangers[ident]
@@ -168,7 +168,7 @@ class Server:
 
     def _handle_request(self, conn: Any) -> None:
         try:
-            with connection._patience(conn, connection.HANDSHAKE_TIMEOUT) as hurried:
+            with _patience.hurried(conn, connection.HANDSHAKE_TIMEOUT) as hurried:
                 connection.deliver_challenge(hurried, self.authkey)
                 connection.answer_challenge(hurried, self.authkey)
         except Exception as error:

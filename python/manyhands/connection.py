@@ -2,8 +2,8 @@
 
 Always: the frames and the handshake are the standard library's, so either end may be a plain Python.  Until the
 other end has proved that it knows the key, no message of more than 256 bytes is read and nothing is unpickled.
-Not here: the transfer itself, which is the engine's (`_engine.send_message`, `recv_message`), and what is said in the
-handshake (`_handshake`).
+Not here: the transfer itself, which is the engine's (`_engine.send_message`, `recv_message`), what is said in the
+handshake (`_handshake`), and how long it may take (`_patience`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -439,7 +438,9 @@ class Listener:
         connection = self._listener.accept()
         if self._authkey is not None:
             try:
-                with _patience(connection, HANDSHAKE_TIMEOUT) as hurried:
+                from . import _patience
+
+                with _patience.hurried(connection, HANDSHAKE_TIMEOUT) as hurried:
                     deliver_challenge(hurried, self._authkey)
                     answer_challenge(hurried, self._authkey)
             except BaseException:
@@ -555,80 +556,6 @@ def SocketClient(address: Any) -> Connection:
         sock.setblocking(True)
         sock.connect(address)
         return Connection(sock.detach())
-
-
-# ---- how long a stranger may keep us ----
-
-
-class _Hurried(Connection):
-    """A socket that does not block, lent by its owner: all that is sent and received has to be done by one moment.
-
-    Signals do not put that off, nor do bytes that drip in.  Raises BlockingIOError when it is not done.
-    """
-
-    def __init__(self, handle: int, deadline: float) -> None:
-        super().__init__(handle)
-        self._deadline = deadline
-
-    def _left(self) -> float:
-        return self._deadline - time.monotonic()
-
-    def _close(self) -> None:  # type: ignore[override]
-        """The owner does it."""
-
-    def _send_bytes(self, buf: Any) -> None:  # type: ignore[override]
-        _engine.send_within(self._handle, bytes(buf), self._left())  # type: ignore[arg-type]
-
-    def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:  # type: ignore[override]
-        return _engine.recv_within(self._handle, maxsize, self._left())  # type: ignore[arg-type]
-
-    _send_pickle = _ConnectionBase._send_pickle
-    _recv_object = _ConnectionBase._recv_object
-
-
-@contextmanager
-def _patience(connection: Any, seconds: float) -> Iterator[Any]:
-    """Let the handshake that the block makes, over what is yielded, take no longer."""
-    if type(connection) not in (Connection, ConnectionWrapper):
-        yield connection  # somebody else's kind: how it moves bytes is its own business
-        return
-    fd = connection.fileno()
-    os.set_blocking(fd, False)
-    try:
-        yield _Hurried(fd, time.monotonic() + seconds)
-    except BlockingIOError:
-        raise AuthenticationError(f"the other end gave no proof of the key within {seconds:g} s") from None
-    os.set_blocking(fd, True)  # not in a `finally`: whose handshake failed is closed
-
-
-@contextmanager
-def _hurried_client(address: Any, seconds: float) -> Iterator[_Hurried]:
-    """Connect to a socket that listens at `address`; that, and what the block says, may take no longer."""
-    import socket
-
-    deadline = time.monotonic() + seconds
-    with socket.socket(getattr(socket, address_type(address))) as sock:
-        while True:
-            sock.settimeout(max(deadline - time.monotonic(), 0.001))
-            try:
-                sock.connect(address)
-                break
-            except BlockingIOError:  # too many wait at a Unix socket already
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        yield _Hurried(sock.fileno(), deadline)
-
-
-def _hang_up(connection: Any) -> None:
-    """Let whoever waits for the other end of a socket find that it is closed."""
-    import socket
-
-    sock = socket.socket(fileno=connection.fileno())
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    finally:
-        sock.detach()
 
 
 # ---- XML instead of pickles ----

@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from . import connection, get_context, pool, process, util
+from . import _patience, connection, get_context, pool, process, util
 from ._manager_proxies import AcquirerProxy as AcquirerProxy
 from ._manager_proxies import ArrayProxy as ArrayProxy
 from ._manager_proxies import AutoProxy as AutoProxy
@@ -324,7 +324,7 @@ def _ask_to_end(connect: Any, address: Any, authkey: bytes, patience: float) -> 
     if connect not in (connection.Client, connection.XmlClient):
         ask(connect, address, authkey, "shutdown")
         return
-    with connection._hurried_client(address, max(patience, 0.1)) as c:
+    with _patience.client(address, max(patience, 0.1)) as c:
         connection.answer_challenge(c, authkey)
         connection.deliver_challenge(c, authkey)
         wrap = connect is connection.XmlClient
