@@ -39,6 +39,7 @@ __all__ = [
     "recv_object",
     "recv_queued",
     "recv_queued_object",
+    "recv_some",
     "recv_translated",
     "recv_within",
     "request_signal",
@@ -46,6 +47,7 @@ __all__ = [
     "send_fds",
     "send_message",
     "send_object",
+    "send_some",
     "send_translated",
     "send_within",
     "serve",
@@ -97,6 +99,8 @@ def recv_message(fd: int, limit: int | None = None) -> bytes | None: ...
 def recv_object(connection: Any, fd: int) -> Any: ...
 def send_within(fd: int, data: Any, seconds: float) -> None: ...
 def recv_within(fd: int, limit: int | None, seconds: float) -> bytes | None: ...
+def recv_some(fd: int, size: int, timeout: float | None = None) -> bytes | None: ...
+def send_some(fd: int, data: bytes, timeout: float | None = None) -> int: ...
 def poll_message(fd: int, timeout: float | None = None) -> bool: ...
 
 # ---- the pool ----

@@ -14,8 +14,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from . import process, util
-from ._manager_server import listener_client
+from . import _manager_tls, process, util
 from ._manager_wire import ask, convert_to_error, dispatch, exchange
 from .context import get_spawning_popen
 
@@ -81,7 +80,7 @@ class BaseProxy:
         self._id = token.id
         self._manager = manager
         self._serializer = serializer
-        self._Client = listener_client[serializer][1]
+        self._Client = _manager_tls.connector(serializer, token.address)
         self._owned_by_manager = manager_owned
         if authkey is not None:
             self._authkey: bytes = process.AuthenticationString(authkey)
@@ -200,6 +199,7 @@ class BaseProxy:
         if getattr(self, "_isauto", False):
             kwds["exposed"] = self._exposed_  # type: ignore[attr-defined]
             make = AutoProxy
+        kwds.update(_manager_tls.carried(self._token.address))
         return RebuildProxy, (make, self._token, self._serializer, kwds)
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -228,6 +228,7 @@ def RebuildProxy(func: Callable[..., Any], token: Any, serializer: str, kwds: di
         kwds["manager_owned"] = True
         if token.id not in server.id_to_local_proxy_obj:
             server.id_to_local_proxy_obj[token.id] = server.id_to_obj[token.id]
+    _manager_tls.arrived(token.address, kwds, needed=not (server and server.address == token.address))
     incref = kwds.pop("incref", True) and not getattr(process.current_process(), "_inheriting", False)
     return func(token, serializer, incref=incref, **kwds)
 
@@ -270,7 +271,9 @@ def AutoProxy(
     if authkey is None:
         authkey = process.current_process().authkey if manager is None else manager._authkey
     if exposed is None:
-        exposed = ask(listener_client[serializer][1], token.address, authkey, "get_methods", (token,))
+        exposed = ask(
+            _manager_tls.connector(serializer, token.address), token.address, authkey, "get_methods", (token,)
+        )
     make = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
     proxy = make(
         token, serializer, manager=manager, authkey=authkey, incref=incref, manager_owned=manager_owned

@@ -52,9 +52,10 @@ class Server:
 
     registry -- dict, what `BaseManager.register` noted; address -- where to listen, None: anywhere
     authkey -- bytes; serializer -- 'pickle' or 'xmlrpclib'
+    ssl_context -- a server's ssl.SSLContext, with a certificate: everything goes through TLS
 
     Raises TypeError for a key that is not bytes, OSError when the address cannot be had.
-    Differs: who gives no proof of the key is not sent a traceback, and does not keep others out by waiting; a server
+    Differs: TLS; who gives no proof of the key is not sent a traceback, and does not keep others out by waiting; a server
     that a manager started ends when the manager's process does; what a call took from a queue, or the lock that it
     acquired, is given back when its caller has gone.
     """
@@ -69,13 +70,18 @@ class Server:
     # Whether the process that started this one is needed: see serve_forever.
     _ends_with_parent = False
 
-    def __init__(self, registry: dict[str, Any], address: Any, authkey: bytes, serializer: str) -> None:
+    def __init__(
+        self, registry: dict[str, Any], address: Any, authkey: bytes, serializer: str, *, ssl_context: Any = None
+    ) -> None:
+        if ssl_context is not None:
+            connection._checked(ssl_context, server_side=True)
+        self._ssl_context = ssl_context
         if not isinstance(authkey, bytes):
             raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
         self.registry = registry
         self.authkey = process.AuthenticationString(authkey)
         make_listener, _ = listener_client[serializer]
-        # Without the key: proofs are asked for in the connection's own thread, where only it has to wait.
+        # Without the key and TLS: proofs are asked for in the connection's own thread, where only it has to wait.
         self.listener = make_listener(address=address, backlog=128)
         self.address = self.listener.address
         # By ident: the object, the names that may be called, and of which of them the result becomes a proxy.
@@ -168,14 +174,32 @@ class Server:
 
     def _handle_request(self, conn: Any) -> None:
         try:
-            with _patience.hurried(conn, connection.HANDSHAKE_TIMEOUT) as hurried:
-                connection.deliver_challenge(hurried, self.authkey)
-                connection.answer_challenge(hurried, self.authkey)
+            proved = self._proved(conn)
         except Exception as error:
             # Whoever this is, it learns nothing of us.
             util.info("connection refused: %s", error)
             return
         self._no_stranger(conn)
+        try:
+            self._first_request(proved)
+        finally:
+            if proved is not conn:
+                proved.close()
+
+    def _proved(self, conn: Any) -> Any:
+        """Let whoever connected prove that he knows the key; return the connection to talk over."""
+        if self._ssl_context is None:
+            with _patience.hurried(conn, connection.HANDSHAKE_TIMEOUT) as hurried:
+                connection.deliver_challenge(hurried, self.authkey)
+                connection.answer_challenge(hurried, self.authkey)
+            return conn
+        from . import _tls
+
+        if isinstance(conn, connection.ConnectionWrapper):
+            return connection.ConnectionWrapper(self._proved(conn._conn), conn._dumps, conn._loads)
+        return _tls.accepted(conn, self._ssl_context, self.authkey, connection.HANDSHAKE_TIMEOUT)
+
+    def _first_request(self, conn: Any) -> None:
         request = None
         try:
             request = receive(conn)
@@ -202,6 +226,7 @@ class Server:
         message: Any
         request = None
         next_request = self._requests(conn)
+        conn_hung_up = getattr(conn, "hung_up", None)  # of TLS; the engine looks by itself
         while True:
             try:
                 next_one = next_request()
@@ -217,6 +242,9 @@ class Server:
             else:
                 message = self._answer(conn, request)
             try:
+                if conn_hung_up is not None and conn_hung_up():
+                    # Over TCP the first message to an end that is closed is no error.
+                    raise EOFError("the caller has hung up")
                 try:
                     send(conn, message)
                 except Exception:

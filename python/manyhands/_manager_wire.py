@@ -110,8 +110,8 @@ def exchange(c: Any, request: Any) -> Any:
     if type(c) is Connection:
         return _pair(_engine.exchange(c, request))
     try:
-        c.send(request)
-        answer = c.recv()
+        send(c, request)
+        answer = receive(c)
     except BaseException:
         c.close()
         raise
@@ -130,13 +130,17 @@ def send(c: Any, message: Any) -> None:
     """Send a message; what cannot be pickled raises before anything is sent."""
     if type(c) is Connection:
         _engine.send_translated(c, message)
+    elif isinstance(c, Connection):  # one through TLS
+        c.send_bytes(_translated(message))
     else:
         c.send(message)
 
 
 def receive(c: Any) -> Any:
     """Receive a message."""
-    return _engine.recv_translated(c) if type(c) is Connection else c.recv()
+    if type(c) is Connection:
+        return _engine.recv_translated(c)
+    return _read(c.recv_bytes()) if isinstance(c, Connection) else c.recv()
 
 
 # ---- names ----

@@ -20,6 +20,8 @@ from .context import AuthenticationError as AuthenticationError
 from .context import BufferTooShort as BufferTooShort
 
 if TYPE_CHECKING:
+    import ssl
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
@@ -109,6 +111,8 @@ class _ConnectionBase:
     """What every connection offers; a subclass says how bytes are moved."""
 
     _handle: int | None = None
+    # Whether what has come may be in here already, so that the descriptor does not say it all.
+    _reads_ahead = False
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
         handle = handle.__index__()
@@ -395,6 +399,10 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """
     objects = list(object_list)
     fds = [_fileno(obj) for obj in objects]
+    if any(getattr(obj, "_reads_ahead", False) for obj in objects):
+        from . import _tls
+
+        return _tls.wait(objects, fds, timeout)
     ready = set(_engine.wait_readable(fds, timeout))
     return [obj for obj, fd in zip(objects, fds, strict=True) if fd in ready]
 
@@ -409,16 +417,26 @@ class Listener:
     family -- 'AF_INET' or 'AF_UNIX'; None: what the address says
     backlog -- int, how many may wait to be accepted
     authkey -- bytes that both ends have to know; None: anybody may connect
+    ssl_context -- a server's ssl.SSLContext, with a certificate: everything goes through TLS; None: nothing does.
+        Its num_tickets is set to 0, as no session is resumed
 
-    Raises OSError when the address cannot be had, TypeError when the key is not bytes.
+    Raises OSError when the address cannot be had; TypeError for a key that is not bytes or a context that is none;
+    ValueError for a client's context.
 
-    Differs: an empty key is a key on every version; whose handshake takes longer than 30 s is refused.
+    Differs: an empty key is a key on every version; whose handshake takes longer than 30 s is refused; TLS.
     """
 
     def __init__(
-        self, address: Any = None, family: str | None = None, backlog: int = 1, authkey: bytes | None = None
+        self,
+        address: Any = None,
+        family: str | None = None,
+        backlog: int = 1,
+        authkey: bytes | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._listener: SocketListener | None = None
+        self._ssl_context = None if ssl_context is None else _checked(ssl_context, server_side=True)
         if authkey is not None and not isinstance(authkey, bytes):
             raise TypeError("authkey should be a byte string")
         family = family or (address and address_type(address)) or default_family
@@ -430,12 +448,16 @@ class Listener:
     def accept(self) -> Any:
         """Wait for a connection and return it, a `Connection`.
 
-        Raises AuthenticationError when the other end does not know the key or is slow to say so; EOFError or OSError
-        when it goes away meanwhile; OSError when the listener is closed.
+        Raises AuthenticationError when the other end does not know the key, is slow to say so, or speaks no TLS that
+        `ssl_context` accepts; EOFError or OSError when it goes away meanwhile; OSError when the listener is closed.
         """
         if self._listener is None:
             raise OSError("listener is closed")
         connection = self._listener.accept()
+        if self._ssl_context is not None:
+            from . import _tls
+
+            return _tls.accepted(connection, self._ssl_context, self._authkey, HANDSHAKE_TIMEOUT)
         if self._authkey is not None:
             try:
                 from . import _patience
@@ -478,28 +500,65 @@ class Listener:
         self.close()
 
 
-def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
+def Client(
+    address: Any,
+    family: str | None = None,
+    authkey: bytes | None = None,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+) -> Connection:
     """Connect to a listener and return the connection.
 
     address -- (host, port), or a path or abstract name, str
     authkey -- bytes, the listener's key
+    ssl_context -- a client's ssl.SSLContext: connect through TLS, to a listener that has one too; None: do not
+    server_hostname -- str, whom the listener's certificate has to name; None: the address's host
 
-    Raises OSError when nobody listens, AuthenticationError when the keys differ, TypeError for a key that is not
-    bytes.  Differs: none.
+    Raises OSError when nobody listens; ssl.SSLError, which is one, when the listener's certificate is not accepted or
+    it speaks no TLS; AuthenticationError when the keys differ; TypeError for a key that is not bytes or a context
+    that is none; ValueError for a server's context, or where there is no name to check.  Differs: TLS.
     """
+    if ssl_context is not None:
+        _checked(ssl_context, server_side=False)
+    elif server_hostname is not None:
+        raise ValueError("server_hostname is for ssl_context, which is not given")
     family = family or address_type(address)
     _validate_family(family)
     if authkey is not None and not isinstance(authkey, bytes):
         raise TypeError("authkey should be a byte string")
     connection = SocketClient(address)
+    if ssl_context is not None:
+        from . import _tls
+
+        return _tls.connected(connection, ssl_context, authkey, server_hostname or _tls.host(address))
     if authkey is not None:
         try:
             answer_challenge(connection, authkey)
             deliver_challenge(connection, authkey)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if type(error) is EOFError:
+                error.add_note(
+                    "the listener hung up in the handshake: does it speak TLS, so that ssl_context is needed here?"
+                )
             raise
     return connection
+
+
+def _checked(context: Any, *, server_side: bool) -> Any:
+    """Return an SSL context if it is one, and for this side."""
+    import ssl
+
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"ssl_context should be an ssl.SSLContext, not {context!r}")
+    if context.protocol == (ssl.PROTOCOL_TLS_CLIENT if server_side else ssl.PROTOCOL_TLS_SERVER):
+        side, purpose = ("server", "CLIENT_AUTH") if server_side else ("client", "SERVER_AUTH")
+        raise ValueError(
+            f"ssl_context is for the other side: give a {side}'s, as of "
+            f"ssl.create_default_context(ssl.Purpose.{purpose})"
+        )
+    return context
 
 
 class SocketListener:
@@ -571,6 +630,7 @@ class ConnectionWrapper:
         self._conn = conn
         self._dumps = dumps
         self._loads = loads
+        self._reads_ahead = getattr(conn, "_reads_ahead", False)
         for name in ("fileno", "close", "poll", "recv_bytes", "send_bytes"):
             setattr(self, name, getattr(conn, name))
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from . import _patience, connection, get_context, pool, process, util
+from . import _manager_tls, _patience, connection, get_context, pool, process, util
 from ._manager_proxies import AcquirerProxy as AcquirerProxy
 from ._manager_proxies import ArrayProxy as ArrayProxy
 from ._manager_proxies import AutoProxy as AutoProxy
@@ -53,6 +53,8 @@ from .context import ProcessError as ProcessError
 from .context import get_spawning_popen, reduction
 
 if TYPE_CHECKING:
+    import ssl
+
     from . import shared_memory
 
 __all__ = ["BaseManager", "SyncManager", "BaseProxy", "Token", "SharedMemoryManager"]
@@ -83,9 +85,13 @@ class BaseManager:
     serializer -- 'pickle' or 'xmlrpclib'
     ctx -- the context that the server's process is started by; None: the default
     shutdown_timeout -- seconds that the server may take to end before it is terminated, and then killed
+    ssl_context -- everything goes through TLS with this ssl.SSLContext: a server's for `get_server`, a client's for
+        `connect`; or a function f(server_side=...) that makes either, which `start` needs, and which travels with
+        proxies to processes that do not know the server
 
     What objects there are says `register`, called on a subclass.
-    Differs: the server ends when the process that started it does, however that died.
+    Raises TypeError for an `ssl_context` that is neither.
+    Differs: the server ends when the process that started it does, however that died; TLS.
     """
 
     _registry: dict[str, Any] = {}  # noqa: RUF012
@@ -99,7 +105,11 @@ class BaseManager:
         ctx: Any = None,
         *,
         shutdown_timeout: float = 1.0,
+        ssl_context: ssl.SSLContext | Callable[..., ssl.SSLContext] | None = None,
     ) -> None:
+        if ssl_context is not None and not callable(ssl_context):
+            _manager_tls.check(ssl_context)
+        self._ssl_context = ssl_context
         if authkey is None:
             authkey = process.current_process().authkey
         self._address = address
@@ -127,13 +137,28 @@ class BaseManager:
         Raises ProcessError when the manager has a server already, or had one.  Differs: none.
         """
         self._check_initial()
-        return Server(self._registry, self._address, self._authkey, self._serializer)
+        return Server(self._registry, self._address, self._authkey, self._serializer, **self._server_options())
+
+    def _server_options(self) -> dict[str, Any]:
+        """Return what a server gets by name; nothing without TLS, as servers of the users' own may know nothing of it."""
+        if self._ssl_context is None:
+            return {}
+        return {"ssl_context": _manager_tls.made(self._ssl_context, server_side=True)}
+
+    def _find(self, address: Any) -> None:
+        """Talk to the server at an address from now on, as this manager's proxies will."""
+        if self._ssl_context is not None:
+            _manager_tls.made(self._ssl_context, server_side=False)
+        _manager_tls.remember(address, self._ssl_context)
+        self._Client = _manager_tls.connector(self._serializer, address)
 
     def connect(self) -> None:
         """Use the server that listens at this manager's address.
 
-        Raises OSError when there is none, AuthenticationError when it has another key.  Differs: none.
+        Raises OSError when there is none, AuthenticationError when it has another key, ssl.SSLError, an OSError,
+        when there is no TLS with it.  Differs: none.
         """
+        self._find(self._address)
         ask(self._Client, self._address, self._authkey, "dummy")
         self._state.value = State.STARTED
 
@@ -146,6 +171,13 @@ class BaseManager:
         self._check_initial()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if self._ssl_context is not None:
+            if not callable(self._ssl_context):
+                raise TypeError(
+                    "start() needs a server's ssl_context for its child and a client's for this process: give a "
+                    "function f(server_side=...) that returns either"
+                )
+            _manager_tls.made(self._ssl_context, server_side=False)
         reader, writer = connection.Pipe(duplex=False)
         with reader:
             with writer:
@@ -155,11 +187,14 @@ class BaseManager:
                         self._registry, self._address, self._authkey, self._serializer,
                         writer, initializer, initargs,
                     ),
+                    # Only where it is needed: a manager of the users' own may have written `_run_server` anew.
+                    kwargs={} if self._ssl_context is None else {"ssl_context": self._ssl_context},
                 )  # fmt: skip
                 number = ":".join(map(str, self._process._identity))
                 self._process.name = f"{type(self).__name__}-{number}"
                 self._process.start()
             self._address = self._first_word(reader)
+        self._find(self._address)
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(
             self,
@@ -192,13 +227,18 @@ class BaseManager:
         writer: Any,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
+        *,
+        ssl_context: Any = None,
     ) -> None:
         """The main function of the server's process."""
         # Ctrl-C in the terminal is for the program; it ends its server when it is done with it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
-        server = cls._Server(registry, address, authkey, serializer)
+        options = {}
+        if ssl_context is not None:
+            options["ssl_context"] = _manager_tls.made(ssl_context, server_side=True)
+        server = cls._Server(registry, address, authkey, serializer, **options)
         server._ends_with_parent = True
         writer.send(server.address)
         writer.close()
@@ -321,18 +361,22 @@ class BaseManager:
 
 def _ask_to_end(connect: Any, address: Any, authkey: bytes, patience: float) -> None:
     """Ask a server to end; a server that is stopped or stuck costs a wait of `patience` seconds."""
-    if connect not in (connection.Client, connection.XmlClient):
+    plain = getattr(connect, "func", connect)  # without the context for TLS
+    if plain not in (connection.Client, connection.XmlClient):
         ask(connect, address, authkey, "shutdown")
         return
+    c: Any
     with _patience.client(address, max(patience, 0.1)) as c:
-        connection.answer_challenge(c, authkey)
-        connection.deliver_challenge(c, authkey)
-        wrap = connect is connection.XmlClient
-        dispatch(
-            connection.ConnectionWrapper(c, connection._xml_dumps, connection._xml_loads) if wrap else c,
-            None,
-            "shutdown",
-        )
+        if plain is connect:
+            connection.answer_challenge(c, authkey)
+            connection.deliver_challenge(c, authkey)
+        else:
+            from . import _tls
+
+            c = _tls.connected(c, connect.keywords["ssl_context"], authkey, _tls.host(address), deadline=c._deadline)
+        if plain is connection.XmlClient:
+            c = connection.ConnectionWrapper(c, connection._xml_dumps, connection._xml_loads)
+        dispatch(c, None, "shutdown")
 
 
 def _remove_socket(address: Any) -> None:
@@ -561,7 +605,9 @@ class SharedMemoryManager(BaseManager):
     def get_server(self) -> Any:
         """Return a server that is to run in this process: call its serve_forever()."""
         self._check_initial()
-        return self._Server(self._registry, self._address, self._authkey, self._serializer)
+        return self._Server(
+            self._registry, self._address, self._authkey, self._serializer, **self._server_options()
+        )  # fmt: skip
 
     def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
         """Return a new segment of `size` bytes, a `shared_memory.SharedMemory`, that ends with the server."""

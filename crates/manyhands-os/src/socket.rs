@@ -1,4 +1,4 @@
-//! Socket pairs, and descriptors that travel through them.
+//! Socket pairs, descriptors that travel through them, and bytes as they come.
 //!
 //! Always: a descriptor that arrives is closed on exec, and one that arrives unasked for is closed at once.
 //! A signal does not end a send or a receive half-way: both go on.
@@ -68,6 +68,18 @@ pub fn send_fds(sock: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
         sent += retried(|| rustix::net::send(sock, &bytes[sent..], SendFlags::NOSIGNAL))?;
     }
     Ok(())
+}
+
+/// Sends what the socket takes now of `bytes`; `WouldBlock` when that is nothing.
+pub fn send_now(sock: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let now = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(rustix::net::send(sock, bytes, now)?)
+}
+
+/// Receives what is there, at most `room`; 0 is the end. `WouldBlock` when there is nothing.
+pub fn recv_now(sock: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+    let (received, _) = rustix::net::recv(sock, room, RecvFlags::DONTWAIT)?;
+    Ok(received)
 }
 
 /// Receives up to `bytes.len()` bytes and the descriptors that came with them, at most `max_fds`.
