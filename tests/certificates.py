@@ -1,13 +1,15 @@
 """Certificates for tests of TLS, and the contexts that are made of them, in children too.
 
-Always: `folder` is called before a context is made; children find the files by the environment.
+Always: `write` is called before a context is made.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "MANYHANDS_TEST_CERTIFICATES"
 
@@ -46,6 +48,12 @@ def client(certificate: str | None = None, *, trusts: bool = True) -> ssl.SSLCon
     return made
 
 
-def either(server_side: bool) -> ssl.SSLContext:
-    """Both ends have a certificate, and want one."""
+def both() -> Any:
+    """What makes the contexts of both sides, in processes that were started before the files were written too: each has
+    a certificate and wants one."""
+    return functools.partial(_either, os.environ[VARIABLE])
+
+
+def _either(folder: str, server_side: bool) -> ssl.SSLContext:
+    os.environ[VARIABLE] = folder
     return server(wants=True) if server_side else client("client")

@@ -38,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def manager(context: Any) -> Iterator[SyncManager]:
     """One that is reached over the network, under each start method."""
-    made = SyncManager(("localhost", 0), KEY, ctx=context, ssl_context=certificates.either)
+    made = SyncManager(("localhost", 0), KEY, ctx=context, ssl_context=certificates.both())
     with made:
         yield made
 
@@ -74,7 +74,7 @@ def test_a_proxy_goes_to_children_with_what_it_needs(manager: SyncManager, conte
 def test_what_a_queue_gave_to_a_caller_who_is_gone_is_given_back(manager: SyncManager) -> None:
     items = manager.Queue()
     token = items._token  # type: ignore[attr-defined]
-    caller = connection.Client(manager.address, authkey=KEY, ssl_context=certificates.either(False))
+    caller = connection.Client(manager.address, authkey=KEY, ssl_context=certificates.client("client"))
     managers.dispatch(caller, None, "accept_connection", ("caller",))
     caller.send((token.id, "get", (), {}))
     with socket.socket(fileno=os.dup(caller.fileno())) as line:
@@ -86,7 +86,7 @@ def test_what_a_queue_gave_to_a_caller_who_is_gone_is_given_back(manager: SyncMa
 
 @pytest.mark.parametrize("serializer", ["pickle", "xmlrpclib"])
 def test_a_server_of_ones_own_is_found_from_elsewhere(serializer: str, context: Any) -> None:
-    maker = Remote(("localhost", 0), KEY, serializer, ssl_context=certificates.either, ctx=context)
+    maker = Remote(("localhost", 0), KEY, serializer, ssl_context=certificates.both(), ctx=context)
     maker.start()
     try:
         user = Remote(maker.address, KEY, serializer, ssl_context=certificates.client("client"))
@@ -99,7 +99,7 @@ def test_a_server_of_ones_own_is_found_from_elsewhere(serializer: str, context: 
 
 
 def test_a_proxy_whose_context_cannot_travel_says_so() -> None:
-    with SyncManager(("localhost", 0), KEY, ssl_context=certificates.either) as maker:
+    with SyncManager(("localhost", 0), KEY, ssl_context=certificates.both()) as maker:
         user = SyncManager(maker.address, KEY, ssl_context=certificates.client("client"))
         user.connect()
         items = user.list([1])
@@ -108,7 +108,7 @@ def test_a_proxy_whose_context_cannot_travel_says_so() -> None:
         _manager_tls.remember(maker.address, None)
         with pytest.raises(ProcessError, match="did not travel with it: connect a manager to that address"):
             pickle.loads(data)
-        _manager_tls.remember(maker.address, certificates.either)
+        _manager_tls.remember(maker.address, certificates.both())
 
 
 def test_who_has_no_certificate_or_no_tls_is_not_let_in(manager: SyncManager) -> None:
@@ -119,14 +119,14 @@ def test_who_has_no_certificate_or_no_tls_is_not_let_in(manager: SyncManager) ->
     ]:
         with pytest.raises((OSError, EOFError, AuthenticationError)):
             stranger.connect()
-    _manager_tls.remember(manager.address, certificates.either)
+    _manager_tls.remember(manager.address, certificates.both())
     assert manager.list([1])[0] == 1
 
 
 def test_who_speaks_no_tls_is_told_what_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.3)  # the server's too: it is forked
     fork = manyhands.get_context("fork")
-    with SyncManager(("localhost", 0), KEY, ctx=fork, ssl_context=certificates.either) as manager:
+    with SyncManager(("localhost", 0), KEY, ctx=fork, ssl_context=certificates.both()) as manager:
         with pytest.raises(EOFError) as told:
             SyncManager(manager.address, KEY).connect()
         assert "does it speak TLS, so that ssl_context is needed here?" in told.value.__notes__[0]
@@ -138,7 +138,7 @@ def test_a_silent_stranger_keeps_nobody_waiting(manager: SyncManager) -> None:
 
 
 def test_segments_end_with_a_manager_that_speaks_tls() -> None:
-    with SharedMemoryManager(("localhost", 0), KEY, ssl_context=certificates.either) as manager:
+    with SharedMemoryManager(("localhost", 0), KEY, ssl_context=certificates.both()) as manager:
         segment = manager.SharedMemory(100)
         assert os.path.exists(f"/dev/shm/{segment.name}")
         segment.close()
@@ -146,7 +146,7 @@ def test_segments_end_with_a_manager_that_speaks_tls() -> None:
 
 
 def test_a_server_that_is_stopped_does_not_keep_shutdown_waiting() -> None:
-    manager = SyncManager(("localhost", 0), KEY, ssl_context=certificates.either, shutdown_timeout=0.2)
+    manager = SyncManager(("localhost", 0), KEY, ssl_context=certificates.both(), shutdown_timeout=0.2)
     manager.start()
     process = manager._process
     os.kill(process.pid, signal.SIGSTOP)
