@@ -388,8 +388,11 @@ class ThreadCrew:
         ordered: bool,
         buffersize: int | None = None,
         terms: None = None,
+        buffer_bytes: int | None = None,
     ) -> StreamJob:
         """Call `function` with each item; the values are taken one by one."""
+        if buffer_bytes is not None:
+            raise ValueError("buffer_bytes counts values as pickled, and threads pickle nothing: give buffersize")
         iterator = iter(iterable)
         window = None if buffersize is None else max(1, buffersize // chunksize)
         job = StreamJob(self, ordered, window)

@@ -423,6 +423,7 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        buffer_bytes: int | None = None,
         retries: int | None = None,
         task_timeout: float | None = None,
     ) -> IMapIterator[_R]:
@@ -430,13 +431,16 @@ class Pool:
 
         The iterator's ``next(timeout)`` takes seconds and raises `TimeoutError`. ``buffersize``: int, how many
         items at most are drawn whose values were not taken yet, so that memory stays flat with a slow
-        reader or an endless input; None: as many as the workers can use. When an iterator
-        with a ``buffersize`` is dropped, no more is drawn for it; when the pool is joined, the rest is.
+        reader or an endless input; None: as many as the workers can use. ``buffer_bytes``: int, nothing is
+        drawn while values of so many bytes, as pickled, wait to be taken; what is under way then still
+        comes. None: 64 MiB for a reader that reads. When an iterator with one of them is dropped, no more
+        is drawn for it; when the pool is joined, the rest is.
 
-        Differs: the input is drawn as the workers need it, not all at once; ``buffersize`` is new.
+        Differs: the input is drawn as the workers need it, not all at once; ``buffersize`` and
+        ``buffer_bytes`` are new.
         """
         terms = self._terms(retries, task_timeout)
-        return IMapIterator(self, self._stream(func, iterable, chunksize, True, buffersize, terms))
+        return IMapIterator(self, self._stream(func, iterable, chunksize, True, buffersize, buffer_bytes, terms))
 
     def imap_unordered(
         self,
@@ -445,12 +449,15 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        buffer_bytes: int | None = None,
         retries: int | None = None,
         task_timeout: float | None = None,
     ) -> IMapUnorderedIterator[_R]:
         """Like `imap`, with the values in the order in which they come."""
         terms = self._terms(retries, task_timeout)
-        return IMapUnorderedIterator(self, self._stream(func, iterable, chunksize, False, buffersize, terms))
+        return IMapUnorderedIterator(
+            self, self._stream(func, iterable, chunksize, False, buffersize, buffer_bytes, terms)
+        )
 
     def _stream(
         self,
@@ -459,15 +466,16 @@ class Pool:
         chunksize: int,
         ordered: bool,
         buffersize: int | None,
+        buffer_bytes: int | None,
         terms: _limits.Terms | None,
     ) -> _engine.Job:
         size = _chunksize(chunksize)
         assert size is not None
-        if buffersize is not None:
-            buffersize = operator.index(buffersize)
-            if buffersize < 1:
-                raise ValueError(f"buffersize must be None or at least 1, not {buffersize}")
-        return self._tended().stream(func, iterable, size, ordered, buffersize, terms=terms)
+        buffersize = _at_least_one("buffersize", buffersize)
+        buffer_bytes = _at_least_one("buffer_bytes", buffer_bytes)
+        return self._tended().stream(
+            func, iterable, size, ordered, buffersize, terms=terms, buffer_bytes=buffer_bytes
+        )  # fmt: skip
 
     def close(self) -> None:
         """Take no more calls; the workers end when those accepted are done."""
@@ -529,6 +537,15 @@ def _chunksize(size: int | None) -> int | None:
     if size < 1:
         raise ValueError(f"Chunksize must be 1+, not {size}")
     return size
+
+
+def _at_least_one(name: str, bound: int | None) -> int | None:
+    if bound is None:
+        return None
+    bound = operator.index(bound)
+    if bound < 1:
+        raise ValueError(f"{name} must be None or at least 1, not {bound}")
+    return bound
 
 
 class ThreadPool(Pool):

@@ -462,6 +462,36 @@ def test_buffersize_bounds_what_is_drawn(any_pool: Any, ordered: bool, buffersiz
         assert drawn <= (taken // chunksize + 1) * chunksize + bound
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_buffer_bytes_bound_what_waits_for_a_slow_reader(pool: Any, ordered: bool) -> None:
+    drawn = 0
+
+    def sizes() -> Any:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield 1_000_000
+
+    stream = pool.imap if ordered else pool.imap_unordered
+    results = stream(bytes, sizes(), buffer_bytes=4_000_000)
+    until(lambda: drawn >= 4)
+    time.sleep(0.5)
+    assert drawn == 4  # before the first came, nobody knew how large they are: two each for two workers
+    for taken in range(1, 100):
+        assert len(next(results)) == 1_000_000
+        assert drawn <= taken + 4
+
+
+def test_values_of_many_bytes_do_not_pile_up_for_a_reader_who_reads(pool: Any) -> None:
+    source = Counted(1000)
+    results = pool.imap(bytes, (1_000_000 for _ in source))
+    next(results)
+    time.sleep(0.5)
+    # 64 MiB, where a thousand items would be a gigabyte.
+    assert source.drawn < 500  # the first ones were drawn before anybody read
+    assert sum(map(len, results)) == 999 * 1_000_000
+
+
 class Counted:
     """An input that knows how much of it was drawn."""
 
@@ -536,6 +566,8 @@ def test_buffersize_of_a_finite_input(any_pool: Any) -> None:
     assert sorted(any_pool.imap_unordered(work.square, range(50), 4, buffersize=9)) == [x * x for x in range(50)]
     with pytest.raises(ValueError, match="buffersize must be None or at least 1"):
         any_pool.imap(work.square, range(5), buffersize=0)
+    with pytest.raises(ValueError, match="buffer_bytes must be None or at least 1, not -1"):
+        any_pool.imap(work.square, range(5), buffer_bytes=-1)
 
 
 def test_joining_does_not_wait_for_a_reader(any_pool: Any) -> None:

@@ -502,9 +502,11 @@ impl PyCrew {
     }
 
     /// Gives the values of `function` over `iterable` one by one, drawing no more than `buffersize` items
-    /// ahead of the reader.
+    /// ahead of the reader, and none while values of `buffer_bytes` wait for him.
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
-    #[pyo3(signature = (function, iterable, chunksize, ordered, buffersize=None, starred=false, terms=None))]
+    #[pyo3(signature = (
+        function, iterable, chunksize, ordered, buffersize=None, starred=false, terms=None, buffer_bytes=None
+    ))]
     fn stream(
         &self,
         py: Python<'_>,
@@ -515,6 +517,7 @@ impl PyCrew {
         buffersize: Option<usize>,
         starred: bool,
         terms: Option<PyTerms>,
+        buffer_bytes: Option<u64>,
     ) -> PyResult<Handle> {
         let kind = if ordered {
             Kind::Ordered
@@ -524,7 +527,7 @@ impl PyCrew {
         let window = match (self.face, buffersize) {
             // Everything is submitted at once, as its interface says.
             (Face::Executor, None) => Window::None,
-            _ => Window::new(buffersize, chunksize, self.crew.size()),
+            _ => Window::new(buffersize, buffer_bytes, chunksize, self.crew.size()),
         };
         let mut job = PyJob::new(kind, None, function.clone().unbind(), None, None)
             .with_window(window)

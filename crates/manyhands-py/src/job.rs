@@ -45,6 +45,16 @@ enum Part {
     List(Py<PyAny>),
 }
 
+impl Part {
+    /// The bytes of the worker's answer; none of what is decoded.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Outcome(Outcome::Replied(reply)) => reply.size(),
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// From part `base` on, until they are taken.
@@ -253,6 +263,7 @@ impl PyJob {
             state.failed = Some(index);
         }
         state.arrived += 1;
+        self.window.came(part.size());
         if self.kind == Kind::Unordered {
             state.arrivals.push_back((index, part));
         } else {
@@ -339,7 +350,7 @@ impl PyJob {
             };
             if is_new {
                 state.taken += 1;
-                *go_on |= self.window.took_one();
+                *go_on |= self.window.took_one(part.size());
             }
             // Unpickling runs code of the user, which may use this very job.
             drop(state);

@@ -1,6 +1,6 @@
-//! How far a stream's input is drawn ahead of its reader, in parts.
+//! How far a stream's input is drawn ahead of its reader, in parts, and how many bytes of values wait for him.
 //!
-//! Always: what the caller said (`buffersize`) holds. If nothing was said, a reader that reads is not left far behind,
+//! Always: what the caller said (`buffersize`, `buffer_bytes`) holds. If nothing was said, a reader that reads is not left far behind,
 //! and one that does not read holds nothing up: it may rely on all tasks being done, as with the standard library.
 //! Not here: who draws (`items`), who reads (`job`).
 
@@ -9,16 +9,62 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 /// Items ahead of a reader that reads, if the caller did not say: some milliseconds' work of a few workers.
 const FEW: u64 = 1024;
 
+/// Bytes of values that wait for a reader that reads, if the caller did not say: enough that no core waits for a reader
+/// who takes them as they come, and nothing that a machine would notice.
+const FEW_BYTES: u64 = 64 << 20;
+
+/// The bytes of a stream's values.
+#[derive(Default)]
+pub(crate) struct Weight {
+    /// Of those that wait for the reader.
+    unread: AtomicU64,
+    /// Of all that came, and how many parts those were.
+    total: AtomicU64,
+    parts: AtomicU64,
+}
+
+impl Weight {
+    fn came(&self, size: u64) {
+        self.unread.fetch_add(size, SeqCst);
+        self.total.fetch_add(size, SeqCst);
+        self.parts.fetch_add(1, SeqCst);
+    }
+
+    /// What is left to be read, after so much was.
+    fn read(&self, size: u64) -> u64 {
+        self.unread.fetch_sub(size, SeqCst) - size
+    }
+
+    /// Bytes to be reckoned with when `ahead` parts are under way or wait, as large as those before; `None` before any
+    /// came.
+    fn of(&self, ahead: u64) -> Option<u64> {
+        let mean = self
+            .total
+            .load(SeqCst)
+            .checked_div(self.parts.load(SeqCst))?;
+        Some(mean.saturating_mul(ahead).max(self.unread.load(SeqCst)))
+    }
+}
+
 /// A bound on what is under way and what waits for the reader.
 pub(crate) enum Window {
     /// There is none: nobody reads part by part.
     None,
-    /// So many parts.
-    Fixed { parts: u64, read: AtomicU64 },
+    /// So many parts, and so many bytes.
+    Fixed {
+        parts: u64,
+        bytes: u64,
+        /// So many parts may be under way before it is known how large a value is.
+        first: u64,
+        read: AtomicU64,
+        weight: Weight,
+    },
     /// So many once the reader has begun to read; more when it stops.
     Soft {
         parts: AtomicU64,
+        bytes: AtomicU64,
         read: AtomicU64,
+        weight: Weight,
         /// The part before which the input waits, 0 for none.
         waits_at: AtomicU64,
         /// What was read when it was last looked at.
@@ -27,17 +73,27 @@ pub(crate) enum Window {
 }
 
 impl Window {
-    /// For parts of `chunksize` items: `buffersize` items, if the caller said so.
-    pub(crate) fn new(buffersize: Option<usize>, chunksize: usize, workers: usize) -> Window {
-        let read = AtomicU64::new(0);
-        match buffersize {
-            Some(items) => Window::Fixed {
-                parts: (items / chunksize).max(1) as u64,
+    /// For parts of `chunksize` items: `buffersize` items and `buffer_bytes` bytes, if the caller said so.
+    pub(crate) fn new(
+        buffersize: Option<usize>,
+        buffer_bytes: Option<u64>,
+        chunksize: usize,
+        workers: usize,
+    ) -> Window {
+        let (read, weight) = (AtomicU64::new(0), Weight::default());
+        match (buffersize, buffer_bytes) {
+            (Some(_), _) | (_, Some(_)) => Window::Fixed {
+                parts: buffersize.map_or(u64::MAX, |items| (items / chunksize).max(1) as u64),
+                bytes: buffer_bytes.unwrap_or(u64::MAX),
+                first: buffer_bytes.map_or(u64::MAX, |_| 2 * workers as u64),
                 read,
+                weight,
             },
-            None => Window::Soft {
+            (None, None) => Window::Soft {
                 parts: AtomicU64::new((FEW / chunksize as u64).max(4 * workers as u64)),
+                bytes: AtomicU64::new(FEW_BYTES),
                 read,
+                weight,
                 waits_at: AtomicU64::new(0),
                 seen: AtomicU64::new(0),
             },
@@ -48,11 +104,40 @@ impl Window {
     pub(crate) fn has_room_for(&self, index: u64) -> bool {
         match self {
             Window::None => true,
-            Window::Fixed { parts, read } => index - read.load(SeqCst) < *parts,
-            Window::Soft { parts, read, .. } => match read.load(SeqCst) {
+            Window::Fixed {
+                parts,
+                bytes,
+                first,
+                read,
+                weight,
+            } => {
+                let ahead = index - read.load(SeqCst);
+                ahead < *parts
+                    && weight
+                        .of(ahead)
+                        .map_or(ahead < *first, |weight| weight < *bytes)
+            }
+            Window::Soft {
+                parts,
+                bytes,
+                read,
+                weight,
+                ..
+            } => match read.load(SeqCst) {
                 0 => true,
-                read => index - read < parts.load(SeqCst),
+                read => {
+                    let ahead = index - read;
+                    ahead < parts.load(SeqCst) && weight.of(ahead).unwrap_or(0) < bytes.load(SeqCst)
+                }
             },
+        }
+    }
+
+    /// A value of so many bytes has come, which waits for the reader.
+    pub(crate) fn came(&self, size: u64) {
+        match self {
+            Window::None => {}
+            Window::Fixed { weight, .. } | Window::Soft { weight, .. } => weight.came(size),
         }
     }
 
@@ -64,25 +149,30 @@ impl Window {
         }
     }
 
-    /// The reader has taken one more part. Whether the input, which waits, is to go on.
-    pub(crate) fn took_one(&self) -> bool {
+    /// The reader has taken one more part, of so many bytes. Whether the input, which waits, is to go on.
+    pub(crate) fn took_one(&self, size: u64) -> bool {
         match self {
             Window::None => false,
-            Window::Fixed { read, .. } => {
+            Window::Fixed { read, weight, .. } => {
+                weight.read(size);
                 read.fetch_add(1, SeqCst);
                 true
             }
             Window::Soft {
                 parts,
+                bytes,
                 read,
+                weight,
                 waits_at,
                 ..
             } => {
+                let left = weight.read(size);
                 let read = read.fetch_add(1, SeqCst) + 1;
                 let at = waits_at.load(SeqCst);
                 // When half of it is read, not after each part.
                 at != 0
                     && at.saturating_sub(read) <= parts.load(SeqCst) / 2
+                    && left <= bytes.load(SeqCst) / 2
                     && waits_at.swap(0, SeqCst) != 0
             }
         }
@@ -91,7 +181,11 @@ impl Window {
     /// A while has gone by. Whether a reader that read nothing meanwhile is left behind from now on.
     pub(crate) fn grow(&self) -> bool {
         let Window::Soft {
-            parts, read, seen, ..
+            parts,
+            bytes,
+            read,
+            seen,
+            ..
         } = self
         else {
             return false;
@@ -99,16 +193,18 @@ impl Window {
         let read = read.load(SeqCst);
         let idle = seen.swap(read, SeqCst) == read;
         if idle {
-            let now = parts.load(SeqCst);
-            parts.store(now.saturating_mul(8), SeqCst);
+            for bound in [parts, bytes] {
+                bound.store(bound.load(SeqCst).saturating_mul(8), SeqCst);
+            }
         }
         idle
     }
 
     /// The reader is gone. Whether nothing more is to be drawn; if not, all of it is.
     pub(crate) fn leave(&self) -> bool {
-        if let Window::Soft { parts, .. } = self {
+        if let Window::Soft { parts, bytes, .. } = self {
             parts.store(u64::MAX, SeqCst);
+            bytes.store(u64::MAX, SeqCst);
         }
         matches!(self, Window::Fixed { .. })
     }

@@ -315,6 +315,14 @@ pub struct Reply {
     pub ran_ns: u64,
 }
 
+impl Reply {
+    /// Its bytes, buffers included.
+    pub fn size(&self) -> u64 {
+        let buffers: usize = self.buffers.iter().map(|buffer| buffer.len()).sum();
+        (self.bytes.len() + buffers) as u64
+    }
+}
+
 /// How a worker died, and where its task stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
