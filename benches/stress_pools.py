@@ -133,7 +133,7 @@ def main() -> int:
         ), flush=True)  # fmt: skip
         slack = {"mappings": SLACK_MAPPINGS, "private kB": SLACK_KB}
         grown = [name for name in after if after[name] > before[name] + slack.get(name, 0)]
-        new = {name for name in set(os.listdir("/dev/shm")) - names if name.startswith(("pymp", "psm_", "mh"))}
+        new = {name for name in set(os.listdir("/dev/shm")) - names if name.startswith(("pymp", "mh"))}
         if grown or new:
             print(f"WRONG {method}: {grown or new} grew")
             return 1

@@ -24,6 +24,13 @@ LIMIT = 40
 SOLVED = {"executor_of_few_tasks": (3, 13, 14)}
 
 
+def test_the_page_lists_every_program() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hangs.md").read_text()
+    assert sorted(line.rpartition("`")[0].rpartition("`")[2] for line in page.splitlines() if ".py` |" in line) == [
+        f"{program}.py" for program in PROGRAMS
+    ]
+
+
 def ends_well(program: str, package: str, limit: float) -> bool:
     """Runs a program in a session of its own, which is ended with it."""
     path = Path(__file__).parent / "hangs" / f"{program}.py"
