@@ -102,14 +102,12 @@ class Server:
     def serve_forever(self) -> None:
         """Serve until somebody asks for a shutdown, then exit the process by SystemExit(0)."""
         process.current_process()._manager_server = self  # type: ignore[attr-defined]
-        parent = process.parent_process() if self._ends_with_parent else None
         try:
             threading.Thread(target=self.accepter, daemon=True).start()
+            if self._ends_with_parent:
+                threading.Thread(target=self._outlive, daemon=True).start()
             try:
-                while not self.stop_event.wait(1):
-                    if parent is not None and not parent.is_alive():
-                        util.info("manager's server ends: the process that started it is gone")
-                        break
+                self.stop_event.wait()
             except (KeyboardInterrupt, SystemExit):
                 pass
         finally:
@@ -118,6 +116,14 @@ class Server:
                 sys.stdout = sys.__stdout__
                 sys.stderr = sys.__stderr__
             sys.exit(0)
+
+    def _outlive(self) -> None:
+        """Stop the server as soon as the process that started it is gone."""
+        parent = process.parent_process()
+        if parent is not None:
+            parent.join()
+            util.info("manager's server ends: the process that started it is gone")
+            self.stop_event.set()
 
     def accepter(self) -> None:
         """Accept connections until the server stops: each gets a thread."""

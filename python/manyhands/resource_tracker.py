@@ -2,8 +2,9 @@
 
 Every process of a family has the writing end of one pipe, over which names are registered and taken off.
 The tracker itself is started late, by whichever process has the first name to register: that one opens the
-pipe's reading end anew, and the lock on it, which the tracker keeps, lets only one tracker be.  When the last of them is gone, however it went, the tracker reads the end of the file: it says what was
-left, and removes it.  So a family that is killed leaves no segment in `/dev/shm`.
+pipe's reading end anew, and the lock on it, which the tracker keeps, lets only one tracker be.  When the last
+of them is gone, however it went, the tracker reads the end of the file: it says what was left, and removes it.
+So a family that is killed leaves no segment in `/dev/shm`, and no folder with sockets.
 
 Always: only what a process of the family has *made* is removed; what was merely opened by name belongs to
 another family, whose own tracker sees to it.  The tracker ignores the signals that end its family.
@@ -191,6 +192,23 @@ class ResourceTracker:
             raise AssertionError(f"{sent} of {len(message)} bytes reached the resource tracker")
 
 
+def _note_folder(path: str) -> None:
+    """Have a temporary folder removed when the family is gone, if a tracker can be had and told."""
+    try:
+        register(path, "folder")
+    except (OSError, ValueError):
+        return  # it goes at exit, in any case
+    _folders.add(path)
+
+
+def _forget_folder(path: str) -> None:
+    """Take a folder off that was removed; no tracker is started for it."""
+    if path in _folders:
+        _folders.discard(path)
+        if _resource_tracker._check_alive():
+            unregister(path, "folder")
+
+
 def _reap(pid: int) -> int | None:
     """Wait for the end of a child; return its exit code, None if somebody else has fetched it."""
     try:
@@ -201,6 +219,7 @@ def _reap(pid: int) -> int | None:
 
 
 _resource_tracker = ResourceTracker()
+_folders: set[str] = set()  # temporary folders that the tracker knows
 _resource_tracker._pipe = util._tracker_pipe
 ensure_running = _resource_tracker.ensure_running
 register = _resource_tracker.register
@@ -239,12 +258,24 @@ def _is_there(name: str) -> bool:
     return os.path.exists("/dev/shm/" + name.lstrip("/"))
 
 
+def _remove_folder(path: str) -> None:
+    """Remove what a process that was killed had made for its sockets, and nothing but that."""
+    import shutil
+
+    if os.path.basename(path).startswith("pymp-"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 class _Left:
     """What is registered and was not taken off, by kind."""
 
     def __init__(self) -> None:
-        # What tests register: nothing has to be done for it, and nothing is said of it.
-        self._remove: dict[str, Callable[[str], None]] = {**_CLEANUP_FUNCS, "dummy": lambda name: None}
+        # Of folders, and of what tests register, nothing is said: it is no fault of the program's.
+        self._remove: dict[str, Callable[[str], None]] = {
+            **_CLEANUP_FUNCS,
+            "dummy": lambda name: None,
+            "folder": _remove_folder,
+        }
         self._made: dict[str, set[str]] = {rtype: set() for rtype in self._remove}
         self._borrowed: dict[str, set[str]] = {rtype: set() for rtype in self._remove}
         self._code = 0
@@ -278,8 +309,9 @@ class _Left:
             names = made | set(filter(_is_there, self._borrowed[rtype]))
             if not names:
                 continue
-            self._code = 1
-            if rtype != "dummy":
+            if rtype != "folder":
+                self._code = 1
+            if rtype not in ("dummy", "folder"):
                 warnings.warn(
                     f"resource_tracker: There appear to be {len(names)} leaked {rtype} objects to clean up at "
                     f"shutdown: {names}",

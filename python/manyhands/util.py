@@ -114,8 +114,9 @@ def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
     raise TypeError(f"address type of {address!r} unrecognized: a str or bytes is needed")
 
 
-def _remove_temp_dir(rmtree: Callable[[str], object], tempdir: str) -> None:
+def _remove_temp_dir(rmtree: Callable[[str], object], tempdir: str, forget: Callable[[str], object]) -> None:
     rmtree(tempdir)
+    forget(tempdir)
     owner = process.current_process()
     if owner is not None:  # None when the interpreter takes its modules apart
         owner._config["tempdir"] = None
@@ -128,10 +129,13 @@ def get_temp_dir() -> str:
         import shutil
         import tempfile
 
+        from . import resource_tracker
+
         made = tempfile.mkdtemp(prefix="pymp-")
         info("created temp directory %s", made)
-        # rmtree is held here: at exit its module may be gone before the folder.
-        Finalize(None, _remove_temp_dir, args=(shutil.rmtree, made), exitpriority=-100)
+        # What they need is held here: at exit its modules may be gone before the folder.
+        Finalize(None, _remove_temp_dir, args=(shutil.rmtree, made, resource_tracker._forget_folder), exitpriority=-100)
+        resource_tracker._note_folder(made)  # should this process be killed
         process.current_process()._config["tempdir"] = made
         return made
     return str(tempdir)
