@@ -10,7 +10,7 @@ import os
 import sys
 from _thread import _local
 
-from . import _neighbours, process
+from . import _engine, _neighbours, process
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -56,6 +56,18 @@ class AuthenticationError(ProcessError):
     """The other end does not know the key."""
 
 
+def _usable_processors() -> int:
+    """Return how many processors this process may use, at least 1: what pools have as many workers as."""
+    told = None if sys.version_info < (3, 13) else sys._xoptions.get("cpu_count") or _environ("PYTHON_CPU_COUNT")
+    if told not in (None, "", "default"):
+        return os.cpu_count() or 1  # as the user said
+    return _engine.cpu_count()
+
+
+def _environ(name: str) -> str | None:
+    return None if sys.flags.ignore_environment else os.environ.get(name)
+
+
 class BaseContext:
     """What every context offers; the functions of the package are the default context's methods."""
 
@@ -94,15 +106,12 @@ class BaseContext:
         return _by_name, (self._name,)
 
     def cpu_count(self) -> int:
-        """Return the number of processors in the system, an int.
+        """Return the number of processors that this program may use, an int: as many workers are worth having.
 
-        A process may be allowed fewer of them: see os.sched_getaffinity.
-        Raises NotImplementedError if it is unknown.  Differs: none.
+        Affinity and a container's quota (cpu.max) bound it; `python -X cpu_count` and PYTHON_CPU_COUNT say otherwise.
+        Differs: the standard library counts all that the machine has, whoever may use them.
         """
-        count = os.cpu_count()
-        if count is None:
-            raise NotImplementedError("cannot determine number of cpus")
-        return count
+        return _usable_processors()
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
         """Return two connected ends, `manyhands.connection.Connection`: see connection.Pipe.

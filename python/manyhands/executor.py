@@ -19,6 +19,7 @@ from concurrent.futures import CancelledError, Executor, Future, InvalidStateErr
 
 from . import _engine, _seats, _stacks  # noqa: F401
 from ._executor_worker import work
+from .context import _usable_processors
 from .errors import RemoteTraceback as _RemoteTraceback
 from .errors import _ending, _give_cause, _quoted, _shown
 
@@ -281,7 +282,7 @@ class ProcessPoolExecutor(Executor):
         max_tasks_per_child: int | None = None,
     ) -> None:
         if max_workers is None:
-            max_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+            max_workers = _usable_processors()
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if mp_context is None or type(mp_context).__module__ == "multiprocessing.context":

@@ -9,7 +9,6 @@ exception, whatever becomes of the workers.  Not here: the worker's main functio
 from __future__ import annotations
 
 import operator
-import os
 import threading
 import warnings
 from collections.abc import Sized
@@ -22,6 +21,7 @@ from ._pool_results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._pool_results import MapResult as MapResult
 from ._pool_worker import worker
 from .context import TimeoutError as TimeoutError
+from .context import _usable_processors
 from .errors import ExceptionWithTraceback as ExceptionWithTraceback
 from .errors import MaybeEncodingError as MaybeEncodingError
 from .errors import RemoteTraceback as RemoteTraceback
@@ -117,8 +117,8 @@ class _Tender:
 class Pool:
     """A pool of worker processes that run calls.
 
-    ``processes``: int, the number of workers, at least 1; None: as many as the machine has
-    processors. ``initializer(*initargs)`` runs first in each worker. ``maxtasksperchild``: int,
+    ``processes``: int, the number of workers, at least 1; None: as many as the program may use
+    processors (`cpu_count`). ``initializer(*initargs)`` runs first in each worker. ``maxtasksperchild``: int,
     tasks (chunks, in a map) after which a worker is replaced; None: never.
 
     ``retries``: int, how often a task is run again whose worker died; only for calls that may be begun twice.
@@ -170,7 +170,7 @@ class Pool:
             context = get_context()
         self._ctx = context
         if processes is None:
-            processes = _default_processes()
+            processes = _usable_processors()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
@@ -513,11 +513,6 @@ class Pool:
             process.join()
 
 
-def _default_processes() -> int:
-    count = getattr(os, "process_cpu_count", os.cpu_count)()
-    return count or 1
-
-
 def _dismiss(staff: _Staff) -> None:
     """End the workers of a pool that could not be completed."""
     for process in staff.processes:
@@ -551,7 +546,7 @@ def _at_least_one(name: str, bound: int | None) -> int | None:
 class ThreadPool(Pool):
     """A pool of threads: the interface of `Pool`, in this process; nothing is pickled.
 
-    ``processes``: int, the number of threads, at least 1; None: as many as the machine has
+    ``processes``: int, the number of threads, at least 1; None: as many as the program may use
     processors. ``initializer(*initargs)`` runs first in each thread.
 
     Differs: SystemExit in a call raises `manyhands.TaskExited`; an initializer that raises in every
@@ -580,7 +575,7 @@ class ThreadPool(Pool):
         self._state = INIT
         self._ctx = None
         if processes is None:
-            processes = _default_processes()
+            processes = _usable_processors()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if initializer is not None and not callable(initializer):

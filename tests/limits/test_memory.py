@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ from typing import Any
 import limited
 import pytest
 
+from groups import control_group, entered
 from manyhands import BrokenPool
-from scripts import until
 
 PROGRAM = """
 import manyhands, sys
@@ -49,51 +48,19 @@ def test_a_limit_that_nothing_can_live_with_breaks_the_pool_in_words(context: An
         assert "max_memory: a limit of 1 MiB leaves nothing to work with" in str(caught.value.__cause__)
 
 
-def memory_groups() -> Iterator[tuple[Path, str]]:
-    """This process's control group of either version, and the file that limits its memory."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            yield Path("/sys/fs/cgroup/memory", path.lstrip("/")), "memory.limit_in_bytes"
-        elif not controllers:
-            yield Path("/sys/fs/cgroup", path.lstrip("/")), "memory.max"
-
-
-def removed(group: Path) -> bool:
-    """Removes a control group; not as long as a fork server ends there."""
-    try:
-        group.rmdir()
-    except OSError:
-        return False
-    return True
-
-
 @pytest.fixture
 def group() -> Iterator[Path]:
     """A control group with little memory, where this user may make one."""
-    for parent, limit in memory_groups():
-        if not (parent / "cgroup.procs").exists():
-            continue  # not mounted there
-        group = parent / f"manyhands-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            if (group / limit).exists():
-                (group / limit).write_text(str(200 << 20))
-                yield group
-                return
-        finally:
-            until(lambda group=group: removed(group))
-    pytest.skip("no control group that limits memory can be made here")
+    limit = str(200 << 20)
+    with control_group("memory", {"memory.limit_in_bytes": limit}, {"memory.max": limit}) as group:
+        yield group
 
 
 def test_a_worker_that_the_kernel_ends_for_memory_is_called_so(method: str, group: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    enter = f"echo $$ > {group}/cgroup.procs && exec {sys.executable} {program} {method}"
-    done = subprocess.run(["sh", "-c", enter], capture_output=True, text=True, timeout=60)
+    command = entered(group, sys.executable, str(program), method)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("WorkerOutOfMemory worker process "), done.stdout
     assert "by the kernel because memory ran out" in done.stdout
