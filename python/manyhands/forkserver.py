@@ -11,6 +11,7 @@ Not here: what the child reads and runs (`spawn`), the child as its parent sees 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import struct
 import sys
@@ -143,7 +144,12 @@ class ForkServer:
                 f"main({theirs}, {self._preload_modules!r}{words})"
             )
             command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program]
-            pid = util.spawnv_passfds(command[0], command, [theirs])
+            # Ctrl-C is none of its business, from its beginning on; its children see to themselves.
+            mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+            try:
+                pid = util.spawnv_passfds(command[0], command, [theirs])
+            finally:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         except BaseException:
             os.close(requests)
             raise
@@ -253,10 +259,9 @@ class _Server:
         gc.freeze()  # what is here now stays: children need not copy its pages to count references
 
     def serve(self) -> NoReturn:
-        import _signal  # type: ignore[import-not-found]
-
-        self._signal = _signal
-        # A handler, though it does nothing: only then does the signal end a wait and write to the pipe.
+        # A handler, though it does nothing: only then does the signal end a wait and write to the pipe. And SIGINT is
+        # blocked, not only ignored: so one that comes to a child which has just been forked waits until it is heeded.
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
         self._handlers = {
             number: _signal.signal(number, handler)
             for number, handler in ((_signal.SIGCHLD, lambda *_: None), (_signal.SIGINT, _signal.SIG_IGN))
@@ -327,9 +332,9 @@ class _Server:
 
     def _become_child(self, fds: list[int]) -> int:
         """In the child: be rid of all that is the server's, then run what the parent sends."""
-        self._signal.set_wakeup_fd(-1)
+        _signal.set_wakeup_fd(-1)
         for number, handler in self._handlers.items():
-            self._signal.signal(number, handler)
+            _signal.signal(number, handler)
         data, to_parent, lifeline, requests, sentinel, *inherited = fds
         util.close_fds(to_parent, self._requests, self._wake, self._alarm, *self._statuses.values())
         self._statuses.clear()

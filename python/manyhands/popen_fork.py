@@ -10,14 +10,21 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from _signal import SIGINT, SIGKILL, SIGTERM  # type: ignore[import-not-found]
+from _signal import (  # type: ignore[import-not-found]
+    SIG_BLOCK,
+    SIG_SETMASK,
+    SIGINT,
+    SIGKILL,
+    SIGTERM,
+    pthread_sigmask,
+)
 
 from . import _engine, process, util
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 __all__ = ["Popen"]
 
@@ -91,10 +98,35 @@ class Popen:
         # A child that makes a segment tells its family's tracker, or its end would be the segment's.
         util._tracker_pipe.ensure()
         util._prepare_stdin()
-        pid = os.fork()
-        if not pid:
-            _run_and_leave(lambda: process_obj._bootstrap(parent_sentinel=lifeline))
-        self._adopt(_own(pid))
+
+        def fork(mask: Any) -> int:
+            pid = os.fork()
+            if not pid:
+                _run_and_leave(lambda: process_obj._bootstrap(parent_sentinel=lifeline), mask)
+            return pid
+
+        self._begin(fork)
+
+    def _begin(self, start: Callable[[Any], int]) -> None:
+        """Have `start` start a child, which is given the mask of signals to go back to, and adopt it.
+
+        A Ctrl-C meanwhile comes to both when they are ready for it: a child has not even an interpreter at first, or one
+        that forgets the signals which it had before its fork was complete.
+        """
+        mask = pthread_sigmask(SIG_BLOCK, (SIGINT,))
+        try:
+            self._adopt(_own(start(mask)))
+        except BaseException:
+            pthread_sigmask(SIG_SETMASK, mask)
+            raise
+        try:
+            pthread_sigmask(SIG_SETMASK, mask)
+        except BaseException:
+            # Nobody would know of it.
+            self.kill()
+            self.wait()
+            self.close()
+            raise
 
 
 def _own(pid: int) -> _engine.Child:
@@ -107,15 +139,19 @@ def _own(pid: int) -> _engine.Child:
         raise
 
 
-def _run_and_leave(bootstrap: Callable[[], int]) -> NoReturn:
+def _run_and_leave(bootstrap: Callable[[], int], mask: Any = None) -> NoReturn:
     """In a forked child: run, do what is due at exit, and end here; the frames above are the parent's."""
     code = 1
     try:
+        if mask is not None:
+            pthread_sigmask(SIG_SETMASK, mask)
         atexit._clear()  # the parent's exit functions are the parent's
         atexit.register(util._exit_function)
         code = bootstrap()
     except SystemExit as stop:
         code = process._status_of(stop)
+    except KeyboardInterrupt:
+        pass  # the program says so
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from _signal import SIG_BLOCK, SIGINT, pthread_sigmask  # type: ignore[import-not-found]
 
 from . import context, popen_fork, process, spawn, util
 
@@ -36,10 +37,10 @@ class Popen(popen_fork.Popen):
         try:
             try:
                 command = spawn.get_command_line(pipe_handle=read, parent_sentinel=lifeline)
-                pid = util.spawnv_passfds(spawn.get_executable(), command, {*self._fds, read, lifeline})
+                passed = {*self._fds, read, lifeline}
+                self._begin(lambda _: util.spawnv_passfds(spawn.get_executable(), command, passed))
             finally:
                 os.close(read)
-            self._adopt(popen_fork._own(pid))
             deliver(self, write, payload)
         finally:
             os.close(write)
@@ -48,6 +49,8 @@ class Popen(popen_fork.Popen):
 def pickled(popen: popen_fork.Popen, process_obj: process.BaseProcess) -> memoryview:
     """Return, as a buffer, what a child of `popen` needs: its preparation and the process object."""
     preparation = spawn.get_preparation_data(process_obj._name)
+    # It is started with SIGINT blocked, and left so if it is blocked here.
+    preparation["deaf"] = SIGINT in pthread_sigmask(SIG_BLOCK, ())
     buffer = io.BytesIO()
     context.set_spawning_popen(popen)
     try:

@@ -141,7 +141,12 @@ class BaseProcess:
         if _current_process._config.get("daemon"):
             raise AssertionError("daemonic processes are not allowed to have children")
         _cleanup()
-        self._popen = self._Popen(self)
+        try:
+            self._popen = self._Popen(self)
+        except OSError as error:
+            from . import _shortage
+
+            raise _shortage.told(error, f"could not start {self._name}") from None
         self._sentinel = self._popen.sentinel
         # The target may refer back to this object: let go of it, so that no cycle is left.
         for name in ("_target", "_args", "_kwargs"):
@@ -156,7 +161,11 @@ class BaseProcess:
         return self._popen
 
     def interrupt(self) -> None:
-        """Send SIGINT, which raises KeyboardInterrupt in the child's main thread.  Differs: new in 3.14."""
+        """Send SIGINT, which raises KeyboardInterrupt in the child's main thread.
+
+        One that is not caught ends the child with exit code 1.
+        Differs: on every version, new in 3.14; the child prints no traceback of it, as a Ctrl-C in a terminal reaches all.
+        """
         self._signalled("interrupt").interrupt()
 
     def terminate(self) -> None:
@@ -320,6 +329,9 @@ class BaseProcess:
             exitcode = 0
         except SystemExit as stop:
             exitcode = _status_of(stop)
+        except KeyboardInterrupt:
+            # Ctrl-C reaches the whole family: the program says so, once, and not each of its children too.
+            exitcode = 1
         except BaseException:
             import traceback
 

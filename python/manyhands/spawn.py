@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIG_DFL, SIGINT, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIG_UNBLOCK, SIGINT, pthread_sigmask, signal  # type: ignore[import-not-found]
 
 from . import _install, _neighbours, context, process, util
 
@@ -122,7 +122,10 @@ def _main(fd: int, parent_sentinel: int) -> int:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            prepare(load(from_parent))
+            preparation = load(from_parent)
+            if not preparation.get("deaf"):
+                pthread_sigmask(SIG_UNBLOCK, (SIGINT,))  # from here on it is heeded
+            prepare(preparation)
             self = load(from_parent)
         except KeyboardInterrupt:
             # Ctrl-C reaches the whole family: the program says so, and not each child that was about to start too.

@@ -28,8 +28,8 @@ pub(super) const HEADER: usize = 4;
 pub(super) const SHORT: usize = ATOMIC - HEADER;
 
 /// How long signal handlers wait for a message that has begun to pass: one that is left half-way spoils the pipe
-/// for everybody.
-const GRACE: Duration = Duration::from_secs(1);
+/// for everybody. A user who types Ctrl-C takes more for a hang.
+const GRACE: Duration = Duration::from_millis(150);
 
 /// How often one who waits for the rest of a message looks whether its sender lives.
 const LOOK: Duration = Duration::from_millis(200);
@@ -67,18 +67,18 @@ pub(super) fn to_its_end(
     given_up: impl Fn() -> bool + Sync,
     mut advance: impl FnMut() -> Result<(), Failure> + Send,
 ) -> PyResult<()> {
-    let grace = Deadline::after(Some(GRACE));
-    let mut signalled = false;
+    // Since a signal came.
+    let mut grace: Option<Deadline> = None;
     loop {
         let answer = py.detach(|| {
             loop {
                 // Handlers may have to run now. Before, a signal is only remembered.
-                if signalled && grace.passed() {
-                    return Err(Failure::System(io::ErrorKind::Interrupted.into()));
-                }
-                let nap = match grace.left() {
-                    Some(left) if signalled => left.min(LOOK),
-                    _ => LOOK,
+                let nap = match &grace {
+                    Some(grace) if grace.passed() => {
+                        return Err(Failure::System(io::ErrorKind::Interrupted.into()));
+                    }
+                    Some(grace) => grace.left().map_or(LOOK, |left| left.min(LOOK)),
+                    None => LOOK,
                 };
                 match ready(nap) {
                     Ok(true) => match advance() {
@@ -87,14 +87,16 @@ pub(super) fn to_its_end(
                     },
                     Ok(false) if given_up() => return Err(Failure::Cut),
                     Ok(false) => {}
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => signalled = true,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                        grace.get_or_insert_with(|| Deadline::after(Some(GRACE)));
+                    }
                     Err(e) => return Err(Failure::System(e)),
                 }
             }
         });
         match answer {
             Err(Failure::System(e)) if e.kind() == io::ErrorKind::Interrupted => {
-                signalled = false;
+                grace = None;
                 if let Err(raised) = py.check_signals() {
                     held.ruin();
                     return Err(raised);
