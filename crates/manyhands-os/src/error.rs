@@ -12,7 +12,7 @@ use std::io;
 struct Told {
     what: String,
     cause: io::Error,
-    advice: &'static str,
+    advice: String,
 }
 
 impl fmt::Display for Told {
@@ -32,18 +32,16 @@ impl Error for Told {
     }
 }
 
-/// "{what}: {the system's reason}".
+/// "{what}: {the system's reason}"; where that is a limit reached, also which, and what to do.
 pub fn context(cause: impl Into<io::Error>, what: impl Into<String>) -> io::Error {
     advised(cause, what, "")
 }
 
-/// "{what}: {the system's reason}; {advice}".
-pub fn advised(
-    cause: impl Into<io::Error>,
-    what: impl Into<String>,
-    advice: &'static str,
-) -> io::Error {
+/// "{what}: {the system's reason}; {advice}", or what helps when the reason is a limit that says so itself.
+pub fn advised(cause: impl Into<io::Error>, what: impl Into<String>, advice: &str) -> io::Error {
     let cause = cause.into();
+    let limit = cause.raw_os_error().and_then(reached);
+    let advice = limit.unwrap_or_else(|| advice.to_owned());
     io::Error::new(
         cause.kind(),
         Told {
@@ -52,6 +50,35 @@ pub fn advised(
             advice,
         },
     )
+}
+
+/// The limit that this error number tells of: how high it is, and what to do.
+fn reached(number: i32) -> Option<String> {
+    match number {
+        libc::EMFILE => Some(format!(
+            "this process may have {}: raise the limit (`ulimit -n`), or close some",
+            limit(libc::RLIMIT_NOFILE)?
+        )),
+        libc::ENFILE => {
+            Some("all programs together have too many: raise `sysctl fs.file-max`".to_owned())
+        }
+        libc::EFBIG => Some(format!(
+            "files of this process may have {}: raise the limit (`ulimit -f`), or ask for less",
+            bytes(limit(libc::RLIMIT_FSIZE)?)
+        )),
+        _ => None,
+    }
+}
+
+/// A limit of this process; `None` if there is none.
+pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut bounds = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the struct is live, and the kernel writes it.
+    let answer = unsafe { libc::getrlimit(resource, &raw mut bounds) };
+    (answer == 0 && bounds.rlim_cur != libc::RLIM_INFINITY).then_some(bounds.rlim_cur)
 }
 
 /// The error number at the bottom of `error`, if it came from the system at all.
@@ -110,6 +137,25 @@ mod tests {
         assert_eq!(
             outer.to_string(),
             "could not build the pool: could not map 2 GiB: Cannot allocate memory; lower `arena_size`"
+        );
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_says_how_high_it_is_and_what_to_do() {
+        let inner = context(
+            io::Error::from_raw_os_error(libc::EMFILE),
+            "could not do it",
+        );
+        let files = limit(libc::RLIMIT_NOFILE).unwrap();
+        let said = format!(
+            "could not do it: Too many open files; this process may have {files}: raise the limit (`ulimit -n`), \
+             or close some"
+        );
+        assert_eq!(inner.to_string(), said);
+        // Once is enough.
+        assert_eq!(
+            context(inner, "no pool").to_string(),
+            format!("no pool: {said}")
         );
     }
 

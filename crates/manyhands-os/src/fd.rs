@@ -20,7 +20,7 @@ impl EventFd {
     /// A silent bell.
     pub fn new() -> io::Result<EventFd> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|e| error::advised(e, "could not create an eventfd", MORE_FDS))?;
+            .map_err(|e| error::context(e, "could not create an eventfd"))?;
         Ok(EventFd(fd))
     }
 
@@ -66,13 +66,9 @@ impl From<EventFd> for OwnedFd {
     }
 }
 
-/// What helps when descriptors run out.
-pub(crate) const MORE_FDS: &str = "raise the limit of open files (`ulimit -n`) or close some";
-
 /// A pipe: the end to read from, the end to write to.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|e| error::advised(e, "could not create a pipe", MORE_FDS))
+    pipe_with(PipeFlags::CLOEXEC).map_err(|e| error::context(e, "could not create a pipe"))
 }
 
 /// What is left to read of a file that says nothing of its size: `/proc`'s and its like, which are short.
@@ -98,10 +94,9 @@ pub(crate) fn read_all(file: impl AsFd) -> io::Result<Vec<u8>> {
 /// A second descriptor of the same open file. Never 0, 1 or 2: those mean something to a new program.
 pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|e| {
-        error::advised(
+        error::context(
             e,
             format!("could not duplicate descriptor {}", fd.as_raw_fd()),
-            MORE_FDS,
         )
     })
 }

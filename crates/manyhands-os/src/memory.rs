@@ -11,19 +11,52 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::error;
-use crate::fd::{AsFd, AsRawFd, BorrowedFd, MORE_FDS, OwnedFd};
+use crate::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use crate::fork_state::{self, ParentFd};
 
 /// What keeps a mapping from faulting: nobody can cut the file short, and nobody can take that away.
 const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
+
+/// Up to this, memory is got when it is made, where the kernel counts it.
+const GOT_WHOLE: u64 = 64 << 20;
+
+/// What helps where the kernel counts memory.
+const NO_MORE: &str = "all memory is promised to somebody (`sysctl vm.overcommit_memory` is 2): use fewer workers, or \
+                       raise `vm.overcommit_ratio`";
+
+/// Whether the kernel promises no more memory than there is (`vm.overcommit_memory` is 2). A new page of shared
+/// memory that it has none for is a bus error then, so pages have to be got before they are written.
+pub fn is_counted() -> bool {
+    static KNOWN: AtomicU8 = AtomicU8::new(0);
+    match KNOWN.load(Relaxed) {
+        0 => {
+            let told = std::fs::read("/proc/sys/vm/overcommit_memory").unwrap_or_default();
+            let counted = told.first() == Some(&b'2');
+            KNOWN.store(1 + u8::from(counted), Relaxed); // whoever reads it finds out the same
+            counted
+        }
+        known => known == 2,
+    }
+}
+
+/// `len`, or as much as a file of this process may have (`ulimit -f`): for what may be shorter.
+pub fn at_most(len: u64) -> u64 {
+    const WHOLE: u64 = 64 << 10;
+    match error::limit(libc::RLIMIT_FSIZE) {
+        Some(limit) if limit < len => (limit & !(WHOLE - 1)).max(WHOLE),
+        _ => len,
+    }
+}
 
 /// An anonymous file of a fixed length, to be mapped by several processes.
 #[derive(Debug)]
@@ -51,9 +84,13 @@ impl Memfd {
                 error::bytes(len)
             )
         };
-        let fd = create_fd(name).map_err(|e| error::advised(e, what(), MORE_FDS))?;
+        let fd = create_fd(name).map_err(|e| error::context(e, what()))?;
         rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(|e| error::context(e, what()))?;
         rustix::fs::ftruncate(&fd, len).map_err(|e| error::context(e, what()))?;
+        if is_counted() && len <= GOT_WHOLE {
+            rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len)
+                .map_err(|e| error::advised(e, what(), NO_MORE))?;
+        }
         rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(|e| error::context(e, what()))?;
         Ok(Memfd { fd, len })
     }

@@ -69,11 +69,13 @@ pub fn reserve(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     }
 }
 
-/// An error if `len` bytes have no room now; nothing is taken.
-pub fn check_room(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+/// Whether `len` bytes are an eighth or more of what is free where the file lies: what is taken like that without being
+/// reserved may be gone when it is touched. An error if they have no room at all.
+pub fn is_much(fd: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
     match room(fd) {
         Some(room) if room < len => Err(full(Errno::NOSPC, len, Some(room))),
-        _ => Ok(()),
+        Some(room) => Ok(len >= room / 8),
+        None => Ok(false),
     }
 }
 
@@ -193,9 +195,12 @@ mod tests {
         let name = name("full");
         let made = open(&name, libc::O_CREAT | libc::O_EXCL | libc::O_RDWR, 0o600).unwrap();
         unlink(&name).unwrap();
-        let refused = check_room(made.as_fd(), 1 << 60).unwrap_err();
+        let refused = is_much(made.as_fd(), 1 << 60).unwrap_err();
         assert_eq!(error::errno(&refused), Some(libc::ENOSPC));
         assert!(refused.to_string().contains("are free"), "{refused}");
+        let free = room(made.as_fd()).unwrap();
+        assert!(is_much(made.as_fd(), free / 2).unwrap());
+        assert!(!is_much(made.as_fd(), free / 16).unwrap());
         reserve(made.as_fd(), 8192).unwrap();
     }
 

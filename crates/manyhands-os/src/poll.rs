@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, epoll};
 
 use crate::clock;
 use crate::error;
-use crate::fd::{AsRawFd, BorrowedFd, MORE_FDS};
+use crate::fd::{AsRawFd, BorrowedFd};
 use crate::fork_state::ParentFd;
 
 /// The most descriptors that one [`Poller::wait`] reports; the others are reported by the next.
@@ -28,7 +28,7 @@ impl Poller {
     /// An empty set.
     pub fn new() -> io::Result<Poller> {
         let fd = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|e| error::advised(e, "could not create an epoll instance", MORE_FDS))?;
+            .map_err(|e| error::context(e, "could not create an epoll instance"))?;
         Ok(Poller(ParentFd::new(fd)))
     }
 

@@ -14,7 +14,7 @@ use rustix::net::{
 };
 
 use crate::error;
-use crate::fd::{BorrowedFd, MORE_FDS, OwnedFd};
+use crate::fd::{BorrowedFd, OwnedFd};
 
 /// The most descriptors that one message carries: the kernel's `SCM_MAX_FD`.
 pub const MAX_FDS: usize = 253;
@@ -30,7 +30,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         SocketFlags::CLOEXEC,
         None,
     )
-    .map_err(|e| error::advised(e, "could not create a socket pair", MORE_FDS))
+    .map_err(|e| error::context(e, "could not create a socket pair"))
 }
 
 /// Sends all of `bytes`, at least one, on a blocking socket; the descriptors travel with the first of them.
@@ -104,9 +104,10 @@ pub fn recv_fds(
         }
     }
     if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::other(format!(
-            "descriptors were lost on arrival: this process has too many open; {MORE_FDS}"
-        )));
+        return Err(error::context(
+            Errno::MFILE,
+            "descriptors were lost on arrival",
+        ));
     }
     if fds.len() > max_fds {
         return Err(io::Error::new(

@@ -44,7 +44,10 @@ impl Sink {
             .try_reserve(data.len())
             .or_else(|_| bytes.try_reserve_exact(data.len()))
             .map_err(|_| {
-                PyMemoryError::new_err(format!("no memory for a pickle of {} bytes", data.len()))
+                PyMemoryError::new_err(format!(
+                    "no memory for a pickle of {} bytes: free some, or raise the limit (`ulimit -v`, max_memory)",
+                    data.len()
+                ))
             })?;
         bytes.extend_from_slice(data);
         Ok(data.len())

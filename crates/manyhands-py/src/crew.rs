@@ -19,6 +19,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::answer::{Face, abandoned, mode};
 use crate::codec;
 use crate::fast;
+use crate::fds::os_error;
 use crate::handle::{Handle, PULSE, wait};
 use crate::items::{Items, is_prompt, tell};
 use crate::job::{Kind, PyJob};
@@ -354,7 +355,7 @@ impl PyCrew {
             terms: terms.map_or_else(Terms::default, |terms| terms.0),
             max_restarts,
         };
-        let crew = Crew::new(config, Box::new(Starter(starter)))?;
+        let crew = Crew::new(config, Box::new(Starter(starter))).map_err(|e| os_error(&e))?;
         let function_type = py.import("types")?.getattr("FunctionType")?.unbind();
         Ok(Self {
             crew: Arc::new(crew),
@@ -367,7 +368,7 @@ impl PyCrew {
 
     /// A seat for one more worker and the offer to answer, or None when none is missing.
     fn offer<'py>(&self, py: Python<'py>) -> PyResult<Option<Offered<'py>>> {
-        let offered = self.crew.offer()?;
+        let offered = self.crew.offer().map_err(|e| os_error(&e))?;
         offered
             .map(|(seat, offer)| offered_in_python(py, seat, offer))
             .transpose()
@@ -376,7 +377,7 @@ impl PyCrew {
     /// Like `offer`, for a pool that starts workers on demand: None when it has all that it may have, or
     /// idle ones for so many tasks.
     fn grow<'py>(&self, py: Python<'py>, tasks: usize) -> PyResult<Option<Offered<'py>>> {
-        let offered = self.crew.grow(tasks)?;
+        let offered = self.crew.grow(tasks).map_err(|e| os_error(&e))?;
         offered
             .map(|(seat, offer)| offered_in_python(py, seat, offer))
             .transpose()
@@ -385,7 +386,9 @@ impl PyCrew {
     /// Takes in the worker that was started for an offer.
     fn enroll(&self, offer: &Bound<'_, PyOffer>, process: &Bound<'_, PyAny>) -> PyResult<()> {
         let child = child_of(process)?;
-        Ok(self.crew.enroll(offer.get().take()?, child)?)
+        self.crew
+            .enroll(offer.get().take()?, child)
+            .map_err(|e| os_error(&e))
     }
 
     /// Says that no worker could be started for an offer.

@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use crate::fds::{borrowed, os_error};
 use crate::sync::name_error;
 
-/// Up to this a segment gets its memory when it is made; what is larger may be meant to stay sparse, and has
-/// to fit when it is made.
+/// Up to this a segment gets its memory when it is made, and so does one that is large for the folder; others may be
+/// meant to stay sparse.
 const RESERVED_AT_ONCE: u64 = 64 << 20;
 
 fn checked(name: &str) -> PyResult<&str> {
@@ -48,8 +48,7 @@ fn shm_reserve(py: Python<'_>, fd: RawFd, size: u64) -> PyResult<()> {
     let fd = [fd];
     let fd = borrowed(&fd)?[0];
     let done = py.detach(|| {
-        named::check_room(fd, size)?;
-        if size <= RESERVED_AT_ONCE {
+        if size <= RESERVED_AT_ONCE || named::is_much(fd, size)? {
             named::reserve(fd, size)
         } else {
             Ok(())

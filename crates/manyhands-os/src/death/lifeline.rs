@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error;
-use crate::fd::{AsRawFd, MORE_FDS, OwnedFd, duplicate, pipe};
+use crate::fd::{AsRawFd, OwnedFd, duplicate, pipe};
 use crate::fork_state::{self, ParentFd};
 
 /// The end that is held by the process whose end matters. Let go of, it ends those on its lines.
@@ -51,7 +51,7 @@ impl Hold {
         match rustix::fs::open(&*anew, flags, Mode::empty()) {
             Ok(line) => Ok((line, None)),
             Err(e @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
-                Err(error::advised(e, "could not open a lifeline", MORE_FDS))
+                Err(error::context(e, "could not open a lifeline"))
             }
             // Without `/proc`, or in a sandbox.
             Err(_) => {

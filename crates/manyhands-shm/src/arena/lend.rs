@@ -243,7 +243,7 @@ impl Lender {
             self.cold.add(range);
         }
         let start = self.cold.take(exact, align)?;
-        Some((at(start, exact), false)) // in part, at most
+        Some((at(start, exact), true)) // in part, at least
     }
 
     fn free_slot(&mut self) -> Option<u32> {

@@ -79,6 +79,10 @@ mod state {
     pub(super) const RELEASED: u32 = 4;
 }
 
+/// The table of slots, at the beginning of an arena, is no longer than this.
+pub const TABLE_MAX: usize = 4 * MOST_SLOTS as usize;
+const MOST_SLOTS: u64 = 1 << 16;
+
 /// Blocks begin at multiples of this.
 const UNIT: u64 = 64;
 /// Big blocks are whole ones of these.
@@ -101,7 +105,7 @@ struct Plan {
 impl Plan {
     fn of(len: usize) -> Plan {
         let len = len as u64;
-        let slots = (len / 16384).clamp(16, 1 << 16);
+        let slots = (len / 16384).clamp(16, MOST_SLOTS);
         let data = (slots * 4).next_multiple_of(PAGE).min(len);
         Plan {
             slots: slots as u32,

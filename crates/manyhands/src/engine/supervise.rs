@@ -13,7 +13,7 @@ use manyhands_os::clock::now_ns;
 use manyhands_os::death::{Child, ExitStatus};
 use manyhands_os::fd::{AsFd, EventFd, OwnedFd, duplicate};
 use manyhands_os::fork_state::{self, Registration};
-use manyhands_os::memory::{Mapping, Memfd};
+use manyhands_os::memory::{self, Mapping, Memfd};
 use manyhands_os::oom;
 use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
@@ -416,12 +416,13 @@ impl Crew {
 
     fn prepare(&self, number: u64) -> io::Result<(Seat, Offer)> {
         let mailbox = Memfd::create("manyhands-mailbox", SHAPE.region_len() as u64)?;
-        let memory = Arc::new(Mapping::shared(&mailbox)?);
-        let arguments = Memfd::create("manyhands-arguments", ARENA_LEN)?;
-        let results = Memfd::create("manyhands-results", ARENA_LEN)?;
+        let rings = Arc::new(Mapping::shared(&mailbox)?);
+        let arena = memory::at_most(ARENA_LEN);
+        let arguments = Memfd::create("manyhands-arguments", arena)?;
+        let results = Memfd::create("manyhands-results", arena)?;
         let (bell, not_for_children) = private_bell()?;
         let (lifeline, hold) = self.hold.line()?;
-        let end = mailbox::create(memory, SHAPE);
+        let end = mailbox::create(rings, SHAPE);
         // Where address space is scarce there is no arena: payloads are streamed instead.
         let lender = Lending::from(&arguments).ok();
         // Arrays of the user will lie there, and a child that the user forks has them too.

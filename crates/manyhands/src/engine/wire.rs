@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::thread;
 
 use manyhands_os::frozen::{Address, Frozen};
-use manyhands_os::memory::{Mapping, Memfd};
-use manyhands_shm::arena::{Borrower, Descriptor, Lender};
+use manyhands_os::memory::{self, Mapping, Memfd};
+use manyhands_shm::arena::{Borrower, Descriptor, Lender, TABLE_MAX};
 use manyhands_shm::mailbox::Head;
 
 use super::task::{Function, Payload, Piece, Received};
@@ -85,6 +85,9 @@ pub(super) struct Lending {
 impl Lending {
     pub(super) fn from(arena: &Memfd) -> io::Result<Lending> {
         let memory = Arc::new(Mapping::shared(arena)?);
+        if memory::is_counted() {
+            memory.populate(0, TABLE_MAX.min(memory.len()))?;
+        }
         let lender = Lender::new(Arc::clone(&memory));
         Ok(Lending { lender, memory })
     }
@@ -92,7 +95,7 @@ impl Lending {
     /// Copies `piece` into a block; `None` if there is no room for it.
     fn lend_filled(&mut self, piece: &[u8]) -> Option<Descriptor> {
         let mut loan = self.lender.lend(piece.len())?;
-        if loan.is_cold() && piece.len() >= POPULATE {
+        if loan.is_cold() && (piece.len() >= POPULATE || memory::is_counted()) {
             let at = loan.offset() as usize;
             // Dropped after an error, the loan goes back.
             fill_cold(&self.memory, at, loan.as_mut_slice(), piece).ok()?;
