@@ -7,6 +7,7 @@ Always: the error keeps its number, and so its type.  What the engine says has t
 from __future__ import annotations
 
 import errno
+import os
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ def told(error: OSError, what: str) -> OSError:
     if advice is None:
         return error
     text = str(error.strerror or error)
-    # The engine's errors have theirs.
+    if error.errno == errno.EAGAIN:
+        text = text.partition(";")[0]
+    # Other errors of the engine's have advice of their own.
     return OSError(error.errno, f"{what}: {text}" if ";" in text else f"{what}: {text}; {advice()}")
 
 
@@ -36,21 +39,18 @@ def no_folder(error: OSError) -> OSError:
     return OSError(error.errno, f"{what}: {error.strerror}; set TMPDIR to a folder that has room and can be written to")
 
 
-def _limit(name: str) -> str:
-    import resource
-
-    number = resource.getrlimit(getattr(resource, name))[0]
-    return "no limit of" if number == resource.RLIM_INFINITY else f"{number}"
+# Nothing is imported for a message: there may be no descriptor left to read a module with.
 
 
 def _files() -> str:
-    return f"this process may have {_limit('RLIMIT_NOFILE')}: raise the limit (`ulimit -n`), or close some"
+    return f"this process may have {os.sysconf('SC_OPEN_MAX')}: raise the limit (`ulimit -n`), or close some"
 
 
 def _processes() -> str:
+    most = os.sysconf("SC_CHILD_MAX")
     return (
-        f"this user may have {_limit('RLIMIT_NPROC')} processes and threads (`ulimit -u`), and a container a number of "
-        "its own (`pids.max`): raise them, or use fewer workers"
+        f"this user may have {'any number of' if most < 0 else most} processes and threads (`ulimit -u`), a container "
+        "those of its `pids.max`: raise them, or use fewer workers"
     )
 
 
@@ -59,9 +59,10 @@ def _memory() -> str:
 
 
 def _file_size() -> str:
-    return (
-        f"files of this process may have {_limit('RLIMIT_FSIZE')} bytes: raise the limit (`ulimit -f`), or ask for less"
-    )
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return f"files of this process may have {most:,} bytes: raise the limit (`ulimit -f`), or ask for less"
 
 
 _ADVICE: dict[int, Callable[[], str]] = {

@@ -17,7 +17,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, _base
 
-from . import _engine, _seats, _stacks  # noqa: F401
+from . import _engine, _seats, _shortage, _stacks  # noqa: F401
 from ._executor_worker import work
 from .context import _usable_processors
 from .errors import RemoteTraceback as _RemoteTraceback
@@ -317,7 +317,10 @@ class ProcessPoolExecutor(Executor):
         _stacks.listen()
         self._staff = _Staff(mp_context, initializer, initargs)
         self._processes: dict[int, Any] | None = self._staff.processes
-        self._crew = _engine.Crew(max_workers, max_tasks_per_child, self._staff.start, True, not forks)
+        try:
+            self._crew = _engine.Crew(max_workers, max_tasks_per_child, self._staff.start, True, not forks)
+        except OSError as error:
+            raise _shortage.told(error, f"could not make an executor of {max_workers} workers") from None
         weakref.finalize(self, _retire, self._crew).atexit = False
         _executors.add(self)
 
@@ -353,7 +356,10 @@ class ProcessPoolExecutor(Executor):
                 calls -= grows
             if self._executor_manager_thread is None:
                 thread = threading.Thread(target=_manage, args=(self._crew, self._staff), name="manyhands-executor")
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    raise _shortage.no_thread("could not start the executor's thread") from None
                 self._executor_manager_thread = thread
                 _threads.add(thread)
             self._is_ready = len(self._staff.processes) >= self._max_workers

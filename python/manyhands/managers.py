@@ -208,7 +208,11 @@ class BaseManager:
         # Its end is waited for too: processes that are forked meanwhile may hold the pipe open.
         if reader in connection.wait([reader, self._process.sentinel]):
             try:
-                return reader.recv()
+                word = reader.recv()
+                if not isinstance(word, OSError):
+                    return word
+                self._process.join()
+                raise word
             except EOFError:
                 pass
         self._process.join()
@@ -236,9 +240,14 @@ class BaseManager:
         if initializer is not None:
             initializer(*initargs)
         options = {}
-        if ssl_context is not None:
-            options["ssl_context"] = _manager_tls.made(ssl_context, server_side=True)
-        server = cls._Server(registry, address, authkey, serializer, **options)
+        try:
+            if ssl_context is not None:
+                options["ssl_context"] = _manager_tls.made(ssl_context, server_side=True)
+            server = cls._Server(registry, address, authkey, serializer, **options)
+        except OSError as error:
+            # For who started this; here nobody needs a traceback.
+            writer.send(error)
+            raise SystemExit(1) from None
         server._ends_with_parent = True
         writer.send(server.address)
         writer.close()

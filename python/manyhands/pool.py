@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Sized
 
-from . import _engine, _limits, _seats, _stacks, util  # noqa: F401
+from . import _engine, _limits, _seats, _shortage, _stacks, util  # noqa: F401
 from ._pool_results import ApplyResult as ApplyResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import IMapIterator as IMapIterator
@@ -102,7 +102,10 @@ class _Tender:
         with self._lock:
             if not self._threads:
                 thread = threading.Thread(target=self._crew.tend, name="manyhands-tender", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    raise _shortage.no_thread("could not start the thread that tends the pool") from None
                 self._threads.append(thread)
 
     def stop(self) -> None:
@@ -188,15 +191,17 @@ class Pool:
             orders += (_limits.max_memory(max_memory), _limits.cpu_time(cpu_time))
         self._staff = _Staff(context, self.Process, *orders)
         self._pool = self._staff.processes
-        self._crew: Any = _engine.Crew(
-            processes,
-            maxtasksperchild,
-            self._staff.start,
-            terms=_limits.terms(retries, task_timeout, task_grace),
-            max_restarts=None
-            if max_restarts is None
-            else (_limits.count("max_restarts", max_restarts), _limits.span("max_seconds", max_seconds)),
-        )
+        call_terms = _limits.terms(retries, task_timeout, task_grace)
+        restarts = None
+        if max_restarts is not None:
+            restarts = _limits.count("max_restarts", max_restarts), _limits.span("max_seconds", max_seconds)
+        what = f"could not start a pool of {processes} workers"
+        try:
+            self._crew: Any = _engine.Crew(
+                processes, maxtasksperchild, self._staff.start, terms=call_terms, max_restarts=restarts
+            )
+        except OSError as error:
+            raise _shortage.told(error, what) from None
         reducers = getattr(self, "_forward_reducers", None)  # as joblib's pools have them
         if reducers:
             from ._parcels import ParcelCrew
@@ -206,9 +211,11 @@ class Pool:
         try:
             # Not a subclass's: torch's overrides it in terms of queues that there are none of here.
             Pool._repopulate_pool(self)
-        except BaseException:
+        except BaseException as error:
             _dismiss(self._staff)
             self._crew.terminate()
+            if isinstance(error, OSError):
+                raise _shortage.told(error, what) from None
             raise
         self._terminate = util.Finalize(
             self, Pool._terminate_pool, args=(self._crew, self._staff, self._tender), exitpriority=15

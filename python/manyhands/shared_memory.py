@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from . import _engine, resource_tracker
+from . import _engine, _shortage, resource_tracker
 
 __all__ = ["SharedMemory", "ShareableList"]
 
@@ -45,8 +45,8 @@ class SharedMemory:
 
     Raises ValueError for a size or name that makes no sense, FileExistsError, FileNotFoundError.
     Differs: a segment that `/dev/shm` has no room for raises OSError (ENOSPC), where the standard library's
-    process is killed by a bus error when it writes; up to 64 MiB the room is reserved, what is larger has to
-    fit at that moment.  A segment that another family of processes made is not removed when this one ends.
+    process is killed by a bus error when it writes: the room is reserved, unless it is more than 64 MiB and less
+    than an eighth of what is free.  A segment that another family of processes made is not removed when this one ends.
     """
 
     # What close() and unlink() need, however far __init__ came.
@@ -70,7 +70,10 @@ class SharedMemory:
         if name is None and not self._flags & os.O_EXCL:
             raise ValueError("'name' can only be None if create=True")
         self._track = track
-        opened = self._open(name)
+        try:
+            opened = self._open(name)
+        except OSError as error:
+            raise _shortage.told(error, "could not open a segment of shared memory") from None
         try:
             if create:
                 os.ftruncate(self._fd, size)
@@ -81,10 +84,12 @@ class SharedMemory:
             if track:
                 tell = resource_tracker.register if create else resource_tracker._resource_tracker._borrow
                 tell(opened, "shared_memory")
-        except BaseException:
+        except BaseException as error:
             if create:
                 _engine.shm_unlink(opened)
             self.close()
+            if isinstance(error, OSError):
+                raise _shortage.told(error, f"could not get {size:,} bytes of shared memory") from None
             raise
 
     def _open(self, name: str | None) -> str:

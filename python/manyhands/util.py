@@ -13,7 +13,7 @@ import sys
 from _thread import _local, allocate_lock
 from _weakref import ref
 
-from . import _engine, process
+from . import _engine, _shortage, process
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -131,7 +131,10 @@ def get_temp_dir() -> str:
 
         from . import resource_tracker
 
-        made = tempfile.mkdtemp(prefix="pymp-")
+        try:
+            made = tempfile.mkdtemp(prefix="pymp-")
+        except OSError as error:
+            raise _shortage.no_folder(error) from None
         info("created temp directory %s", made)
         # What they need is held here: at exit its modules may be gone before the folder.
         Finalize(None, _remove_temp_dir, args=(shutil.rmtree, made, resource_tracker._forget_folder), exitpriority=-100)
