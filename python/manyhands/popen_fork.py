@@ -19,7 +19,7 @@ from _signal import (  # type: ignore[import-not-found]
     pthread_sigmask,
 )
 
-from . import _engine, process, util
+from . import _engine, _shortage, process, util  # noqa: F401 (for when nothing can be read any more)
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 import sys
 from _weakrefset import WeakSet
 
-from . import _engine, _shortage
+from . import _engine
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ class BaseProcess:
         try:
             self._popen = self._Popen(self)
         except OSError as error:
+            from . import _shortage  # there by now: with `popen_fork`
+
             raise _shortage.told(error, f"could not start {self._name}") from None
         self._sentinel = self._popen.sentinel
         # The target may refer back to this object: let go of it, so that no cycle is left.

@@ -13,7 +13,7 @@ import sys
 from _thread import _local, allocate_lock
 from _weakref import ref
 
-from . import _engine, _shortage, process
+from . import _engine, process
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def get_temp_dir() -> str:
         try:
             made = tempfile.mkdtemp(prefix="pymp-")
         except OSError as error:
+            from . import _shortage
+
             raise _shortage.no_folder(error) from None
         info("created temp directory %s", made)
         # What they need is held here: at exit its modules may be gone before the folder.
