@@ -89,7 +89,14 @@ def test_one_interrupt_ends_a_wait_in_the_midst_of_a_long_item_and_the_others_ar
             while q.empty():
                 time.sleep(0.01)
             os.kill(other.pid, signal.SIGSTOP)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+        def interrupt():
+            while sys.argv[1] == "put" and q.empty():
+                time.sleep(0.01)  # nothing has begun to pass
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
         try:
             act()
         except KeyboardInterrupt:
