@@ -145,9 +145,10 @@ impl Board {
     pub fn take(&self) -> Option<u32> {
         self.region
             .u32_at(AT_NEXT)
-            .fetch_update(Relaxed, Relaxed, |next| (next < CELLS).then_some(next + 1))
+            // Whatever a stranger has written there is no reason to overflow.
+            .fetch_update(Relaxed, Relaxed, |next| (next < CELLS).then(|| next + 1))
             .ok()
-            // A stranger may have written 0 there: that cell is the board's own.
+            // It may be 0: that cell is the board's own.
             .filter(|cell| *cell != 0)
     }
 
