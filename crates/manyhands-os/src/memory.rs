@@ -131,6 +131,13 @@ impl Memfd {
         self.len
     }
 
+    /// How much memory it takes now, in bytes; what was never written takes none.
+    pub fn taken(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstat(&self.fd)
+            .map_err(|e| error::context(e, "could not look at shared memory"))?;
+        Ok((stat.st_blocks as u64).saturating_mul(512)) // the unit that `stat` counts in
+    }
+
     /// Gives the memory of the whole pages in `range` back to the kernel; they read as zero afterwards.
     ///
     /// Parts of pages at either end are zeroed and kept.

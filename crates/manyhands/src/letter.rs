@@ -88,6 +88,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Letter>> {
         }
         have += more;
         fds.extend(received);
+        if fds.len() > MAX_FDS {
+            return Err(invalid("more descriptors came than a letter can carry"));
+        }
     };
     let kind = u32::from_le_bytes(message[4..8].try_into().expect("four bytes"));
     let text = if text_len <= INLINE {
@@ -101,6 +104,10 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Letter>> {
         let memory = Memfd::from_fd(memory)?;
         if memory.len() != text_len as u64 {
             return Err(invalid("a letter's text has another length than it says"));
+        }
+        // Holes cost their sender nothing, and would cost us their length.
+        if memory.taken()? < text_len as u64 {
+            return Err(invalid("a letter's text was not written to its end"));
         }
         let mut text = Vec::new();
         text.try_reserve_exact(text_len)
@@ -193,6 +200,29 @@ mod tests {
         send(here.as_fd(), 1, &[b"unread"], &[]).unwrap();
         drop(there);
         assert!(receive(here.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn descriptors_that_come_bit_by_bit_are_no_more_than_a_letter_can_carry() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let header = [&MAGIC.to_le_bytes()[..], &[1; 4], &[0; 7]].concat();
+        for byte in &header {
+            socket::send_fds(here.as_fd(), &[*byte], &[there.as_fd()]).unwrap();
+        }
+        let error = receive(there.as_fd()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_text_of_holes_takes_no_memory() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let len = 1_u64 << 40;
+        let memory = Memfd::create("holes", len).unwrap();
+        file(&memory).unwrap().write_all_at(&[1; 9], 0).unwrap();
+        let header = [&MAGIC.to_le_bytes()[..], &[1; 4], &len.to_le_bytes()].concat();
+        socket::send_fds(here.as_fd(), &header, &[memory.as_fd()]).unwrap();
+        let error = receive(there.as_fd()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
