@@ -49,7 +49,8 @@ pub(super) fn choose(workers: &[Worker]) -> Option<usize> {
             return Some(at);
         }
         // Nanoseconds of work ahead; an inattentive worker counts as a little busier than another.
-        let ahead = (load as u64 + u64::from(!worker.is_attentive())) * worker.pace_ns().max(1);
+        let tasks = load as u64 + u64::from(!worker.is_attentive());
+        let ahead = tasks.saturating_mul(worker.pace_ns().max(1)); // the pace is what the worker says
         // One that just starts before one that runs something, which may take any time.
         let ahead = (ahead, load);
         if best.is_none_or(|(_, least)| ahead < least) {
@@ -90,7 +91,7 @@ pub(super) fn rested(workers: &[Worker]) -> usize {
 
 /// The worker with the most work that somebody else could do.
 pub(super) fn loaded(workers: &[Worker]) -> Option<usize> {
-    let ahead = |worker: &Worker| worker.load() as u64 * worker.pace_ns().max(1);
+    let ahead = |worker: &Worker| (worker.load() as u64).saturating_mul(worker.pace_ns().max(1));
     workers
         .iter()
         .enumerate()

@@ -67,6 +67,8 @@ const MODE_SHIFT: u32 = 8;
 pub(super) const INLINE_MAX: usize = 16 << 10;
 /// Payload bytes in one part of a stream.
 pub(super) const PART_LEN: usize = 32 << 10;
+/// How much is set aside for the rest of a piece, for each byte of its first part.
+const EARNED: usize = 32;
 /// A sane bound on the number of buffers that one payload may announce.
 const MAX_PIECES: usize = 1 << 20;
 
@@ -407,9 +409,9 @@ impl Assembly {
     pub(super) fn part(&mut self, head: &Head, bytes: &[u8]) -> Result<(), Garbled> {
         let piece = head.tag as usize;
         if piece == self.pieces.len() && piece < MAX_PIECES {
-            // The announced length is a hint from the peer: never reserve more than a part for it unseen.
+            // The announced length is a hint from the peer: what is set aside for it has to be earned by what came.
             let mut begun = Vec::new();
-            let _ = begun.try_reserve((head.extra as usize).min(1 << 20));
+            let _ = begun.try_reserve((head.extra as usize).min(EARNED * bytes.len()));
             self.pieces.push(Received::Copied(begun));
         } else if piece + 1 != self.pieces.len() {
             return Err(Garbled::Part {
@@ -475,5 +477,32 @@ impl Assembly {
             Received::Copied(inline.to_vec())
         };
         Ok((bytes, blocks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_part(len: u64, bytes: &[u8]) -> usize {
+        let head = Head {
+            extra: len,
+            ..Head::default()
+        };
+        let mut assembly = Assembly::default();
+        assembly.part(&head, bytes).unwrap();
+        match &assembly.pieces[0] {
+            Received::Copied(begun) => begun.capacity(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_length_that_was_only_announced_sets_little_aside() {
+        assert_eq!(first_part(u64::MAX, &[]), 0);
+        assert!(first_part(u64::MAX, &[1; 100]) <= 100 * EARNED);
+        // Who sends full parts has room for the rest of a piece at once.
+        assert!(first_part(1 << 20, &[1; PART_LEN]) >= 1 << 20);
+        assert!(first_part(1 << 40, &[1; PART_LEN]) <= 2 << 20);
     }
 }

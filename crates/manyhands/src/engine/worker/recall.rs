@@ -46,8 +46,20 @@ impl Worker {
             return None;
         }
         let handed = self.handed.pop_back()?;
-        self.bytes_held -= handed.bytes;
-        self.restore(handed)
+        let bytes = handed.bytes;
+        match self.restore(handed) {
+            Ok(task) => {
+                self.bytes_held -= bytes;
+                Some(task)
+            }
+            Err(handed) => {
+                // It gave blocks back that it never opened, so it does not keep to the protocol. The task can be
+                // given to nobody else, and is settled by the death.
+                self.handed.push_back(handed);
+                let _ = self.child.signal(9);
+                None
+            }
+        }
     }
 
     /// Whether it has begun a task of `job`.
@@ -103,37 +115,45 @@ impl Worker {
         self.condemned.is_some()
     }
 
-    fn restore(&mut self, handed: Handed) -> Option<Task> {
-        let payload = match handed.retained {
+    /// What is left of the payload in the ring and in the blocks. `None`: some of it is not there any more, which
+    /// only a worker that writes where it should not brings about; it is not there at the next look either.
+    fn recalled(&mut self, handed: &Handed) -> Option<Payload> {
+        let (_, mut frame) = self.tasks.read_back(handed.ticket)?;
+        let mut recalled = Vec::with_capacity(handed.loans.len());
+        if let Some(lender) = &mut self.lender {
+            for descriptor in &handed.loans {
+                recalled.push(lender.recall(*descriptor)?);
+            }
+        }
+        let buffers = recalled.split_off(recalled.len().checked_sub(handed.buffers)?);
+        Some(Payload {
+            bytes: match recalled.first() {
+                Some(bytes) => bytes.to_vec(),
+                None => frame.split_off(handed.table_len.min(frame.len())),
+            },
+            buffers: buffers
+                .into_iter()
+                .map(|loan| Arc::new(loan) as SharedBuffer)
+                .collect(),
+        })
+    }
+
+    /// Makes a task of it that can be handed out again; gives it back where that cannot be done.
+    fn restore(&mut self, mut handed: Handed) -> Result<Task, Handed> {
+        let payload = match handed.retained.take() {
             Some(payload) => {
-                self.reclaim(handed.loans);
+                self.reclaim(std::mem::take(&mut handed.loans));
                 payload
             }
-            None => {
-                let (_, mut frame) = self.tasks.read_back(handed.ticket)?;
-                let mut recalled = Vec::with_capacity(handed.loans.len());
-                if let Some(lender) = &mut self.lender {
-                    for descriptor in handed.loans {
-                        recalled.push(lender.recall(descriptor)?);
-                    }
-                }
-                let buffers = recalled.split_off(recalled.len().checked_sub(handed.buffers)?);
-                Payload {
-                    bytes: match recalled.first() {
-                        Some(bytes) => bytes.to_vec(),
-                        None => frame.split_off(handed.table_len.min(frame.len())),
-                    },
-                    buffers: buffers
-                        .into_iter()
-                        .map(|loan| Arc::new(loan) as SharedBuffer)
-                        .collect(),
-                }
-            }
+            None => match self.recalled(&handed) {
+                Some(payload) => payload,
+                None => return Err(handed),
+            },
         };
         if let Some(left) = &mut self.tasks_left {
             *left += 1;
         }
-        Some(Task {
+        Ok(Task {
             job: handed.job,
             index: handed.index,
             function: handed.function,
@@ -177,10 +197,13 @@ impl Worker {
                 lost.push((job, index));
                 remains.spent.push(spent);
             } else {
-                let (job, index) = (Arc::clone(&handed.job), handed.index);
                 match self.restore(handed) {
-                    Some(task) => remains.queued.push(task),
-                    None => remains.running.push((job, index)),
+                    Ok(task) => remains.queued.push(task),
+                    Err(handed) => {
+                        let (job, index, spent) = handed.part();
+                        remains.running.push((job, index));
+                        remains.spent.push(spent);
+                    }
                 }
             }
         }
