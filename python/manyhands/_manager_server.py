@@ -274,11 +274,17 @@ class Server:
             requests: Any = _engine.Requests(conn, self.id_to_obj, self.stop_event.is_set)
             return requests.next  # type: ignore[no-any-return]
 
+        broken = False
+
         def receive_one() -> tuple[Any, ...] | None:
+            nonlocal broken
             try:
-                return None if self.stop_event.is_set() else (receive(conn),)
+                return None if broken or self.stop_event.is_set() else (receive(conn),)
             except EOFError:
                 return None
+            except OSError:
+                broken = True  # where the next request would begin is not known
+                raise
 
         return receive_one
 

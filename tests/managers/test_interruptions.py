@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,3 +116,25 @@ def test_a_lock_that_its_owner_alone_could_release_goes_with_the_owner(context: 
         child.join()
         assert lock.acquire(True, 10)
         lock.release()
+
+
+@pytest.mark.parametrize("cut", [b"\0\0\1\0half of a request", b"\xff\xff\xff\xfe"], ids=["cut off", "no length"])
+@pytest.mark.parametrize("serializer", ["pickle", "xmlrpclib"])
+def test_a_request_that_is_cut_off_is_answered_once(serializer: str, cut: bytes) -> None:
+    with managers.SyncManager(serializer=serializer, ctx=manyhands.get_context("fork")) as manager:
+        values = manager.dict(a=1)
+        with manyhands.connection.Client(manager.address, authkey=manager._authkey) as client:
+            end = client
+            if serializer == "xmlrpclib":
+                end = manyhands.connection.ConnectionWrapper(
+                    client, manyhands.connection._xml_dumps, manyhands.connection._xml_loads
+                )
+            end.send((None, "accept_connection", ("broken",), {}))
+            assert end.recv()[0] == "#RETURN"
+            with socket.socket(fileno=os.dup(client.fileno())) as raw:
+                raw.sendall(cut)
+                raw.shutdown(socket.SHUT_WR)
+            assert end.recv()[0] == "#TRACEBACK"
+            with pytest.raises(EOFError):  # and not the same again, for ever
+                end.recv()
+        assert values["a"] == 1

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use manyhands_os::frame::{Failure, Inbox, Sending};
@@ -166,6 +167,8 @@ struct Requests {
     objects: Py<PyDict>,
     stopped: Py<PyAny>,
     inbox: Mutex<Inbox>,
+    /// A request could not be received: where the next one would begin is not known.
+    broken: AtomicBool,
 }
 
 #[pymethods]
@@ -178,6 +181,7 @@ impl Requests {
             objects,
             stopped,
             inbox: Mutex::default(),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -185,7 +189,8 @@ impl Requests {
     /// None at the end of the stream. A pair is a request and the answer to it that nobody heard, though something was
     /// taken for it: the connection has hung up. For one thread at a time.
     ///
-    /// Raises what receiving and unpickling a request raise, and what ends threads.
+    /// Raises what receiving and unpickling a request raise, and what ends threads. After an error in receiving the stream
+    /// is at its end.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         // Not locked while we wait. What is there of further requests is kept for the next call.
         let mut inbox =
@@ -204,14 +209,19 @@ impl Requests {
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let objects = self.objects.bind(py);
         loop {
-            if crate::fast::call0(self.stopped.bind(py))?.is_truthy()? {
+            if self.broken.load(Relaxed) || crate::fast::call0(self.stopped.bind(py))?.is_truthy()?
+            {
                 return Ok(None);
             }
             let fd = descriptor(self.connection.bind(py))?;
             let fd = one(&fd)?;
             let bytes = match converse(py, fd, None, inbox, &FOR_REQUESTS) {
                 Err(error) if error.is_instance_of::<PyEOFError>(py) => return Ok(None),
-                bytes => bytes?,
+                Err(error) => {
+                    self.broken.store(true, Relaxed); // for this thread, or the next one to call
+                    return Err(error);
+                }
+                Ok(bytes) => bytes,
             };
             let request = loads(py, bytes)?;
             let Some(outcome) = called(objects, &request)? else {
