@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use manyhands::engine::{Payload, Received, SharedBuffer};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyUnicodeDecodeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -345,8 +345,18 @@ fn garbled() -> PyErr {
 }
 
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    let text = std::str::from_utf8(bytes).map_err(|_| garbled())?;
-    Ok(PyString::new(py, text))
+    // Checked as it is copied, not before: another process may write to what lies in a block.
+    // SAFETY: attached, as `py` proves; CPython copies the bytes, or says what is wrong with them.
+    let made = unsafe {
+        let len = bytes.len() as ffi::Py_ssize_t;
+        let made = ffi::PyUnicode_FromStringAndSize(bytes.as_ptr().cast(), len);
+        Bound::from_owned_ptr_or_err(py, made)
+    };
+    match made {
+        Ok(text) => Ok(text.cast_into()?),
+        Err(error) if error.is_instance_of::<PyUnicodeDecodeError>(py) => Err(garbled()),
+        Err(error) => Err(error),
+    }
 }
 
 fn copied<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
