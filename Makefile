@@ -144,6 +144,20 @@ stress-smoke: build/wheel.stamp ## the same with few kills
 	@$(PY) benches/stress_kill.py --kills 60 $(STRESS_ARGS)
 	@$(PY) -W ignore benches/stress_shared.py --kills 30 $(STRESS_ARGS)
 
+# FUZZ_RUNS is how many executions each target gets, FUZZ_TIME how many seconds at most, FUZZ_TARGETS which ones.
+fuzz: ## what is read of other processes, by libFuzzer and AddressSanitizer (FUZZ_RUNS=100000, FUZZ_TIME=0)
+	@tools/fuzz.sh
+
+fuzz-python: build/wheel.stamp ## the same for what needs an interpreter (FUZZ_RUNS=5000)
+	@$(MAKE) .venv/$(LAST)/.ready
+	@.venv/$(LAST)/bin/python fuzz/python_decoders.py --runs $(or $(FUZZ_RUNS),5000)
+
+asan: ## the engine's tests under AddressSanitizer
+	@tools/memory-checks.sh asan
+
+valgrind: ## the engine's tests under valgrind's memcheck
+	@tools/memory-checks.sh valgrind
+
 ##@ Building
 
 wheel: build/wheel.stamp ## one abi3 wheel for CPython 3.11 and newer, in dist/
@@ -207,5 +221,5 @@ build/wheel.stamp: $(SOURCES) | .venv/tools/.ready
 
 .PHONY: demo test test-tools test-rust test-loom test-python test-seeds test-conformance lint lint-rust \
 	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench bench-engine figures stress \
-	stress-smoke wheel dev check-tools clean-venv clean help
+	stress-smoke fuzz fuzz-python asan valgrind wheel dev check-tools clean-venv clean help
 .SECONDARY:

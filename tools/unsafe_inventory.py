@@ -27,6 +27,7 @@ RULES = {
     "manyhands-shm": "memory shared with other processes; unsafe for memory only, no system call",
     "manyhands": "`#![forbid(unsafe_code)]`: the compiler refuses any",
     "manyhands-py": "what the C API of Python needs and PyO3 does not offer for the stable ABI",
+    "manyhands-fuzz": "never part of a release: hostile hands that write into mapped memory",
     "manyhands-testkit": "never part of a release",
     "manyhands-examples": "programs to read; `unsafe` has no place in them",
 }

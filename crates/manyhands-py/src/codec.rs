@@ -383,6 +383,18 @@ fn dumps<'py>(
     Ok((PyBytes::new(py, &payload.bytes), payload.buffers.len()))
 }
 
+/// Reads what [`dumps`] made, or whatever another process may say that it made (for tests and tools).
+#[pyfunction]
+fn loads_payload<'py>(
+    py: Python<'py>,
+    payload: Vec<u8>,
+    buffers: Vec<Vec<u8>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let buffers = buffers.into_iter().map(Received::Copied).collect();
+    decode(py, Received::Copied(payload), buffers)
+}
+
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(dumps, m)?)
+    m.add_function(wrap_pyfunction!(dumps, m)?)?;
+    m.add_function(wrap_pyfunction!(loads_payload, m)?)
 }

@@ -209,7 +209,8 @@ impl Requests {
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let objects = self.objects.bind(py);
         loop {
-            if self.broken.load(Relaxed) || crate::fast::call0(self.stopped.bind(py))?.is_truthy()?
+            if self.broken.load(Relaxed)
+                || crate::fast::call0(self.stopped.bind(py))?.is_truthy()?
             {
                 return Ok(None);
             }

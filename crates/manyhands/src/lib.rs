@@ -43,6 +43,9 @@
 pub mod engine;
 mod entry;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod init;
 mod letter;
 mod pool;

@@ -23,6 +23,8 @@ use crate::typed;
 mod builder;
 mod map;
 mod serve;
+#[cfg(feature = "fuzzing")]
+pub(crate) use serve::is_post;
 mod task;
 
 pub use builder::PoolBuilder;

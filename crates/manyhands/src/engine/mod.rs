@@ -14,6 +14,8 @@ mod desk;
 mod dispatch;
 mod feed;
 mod floor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod launch;
 mod orphans;
 mod park;

@@ -59,6 +59,12 @@ impl Launch for Reexec {
     }
 }
 
+/// Whether orders can be read from a letter's text.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn is_post(text: &[u8]) -> bool {
+    postcard::from_bytes::<Post>(text).is_ok()
+}
+
 /// Works for the pool that the letter's text and descriptors tell of, then exits.
 pub(crate) fn work(text: &[u8], fds: Vec<OwnedFd>) -> ! {
     typed::watch_panics(|_| {});
