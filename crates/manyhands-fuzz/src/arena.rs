@@ -109,7 +109,7 @@ fn steps(shared: &Shared, script: &mut Script<'_>) -> Option<()> {
                 let at = usize::from(script.byte()?) % 40 * 4;
                 let (turn, state) = (u32::from(script.byte()?) % 16, u32::from(script.byte()?));
                 spoilt = true;
-                shared.write(at, &(turn << 16 | state % 6).to_le_bytes());
+                shared.write(at, &((turn << 16) | (state % 6)).to_le_bytes());
             }
             _ => {
                 // Its borrower is dead.

@@ -55,7 +55,7 @@ impl Worker {
             Err(handed) => {
                 // It gave blocks back that it never opened, so it does not keep to the protocol. The task can be
                 // given to nobody else, and is settled by the death.
-                self.handed.push_back(handed);
+                self.handed.push_back(*handed);
                 let _ = self.child.signal(9);
                 None
             }
@@ -139,7 +139,7 @@ impl Worker {
     }
 
     /// Makes a task of it that can be handed out again; gives it back where that cannot be done.
-    fn restore(&mut self, mut handed: Handed) -> Result<Task, Handed> {
+    fn restore(&mut self, mut handed: Handed) -> Result<Task, Box<Handed>> {
         let payload = match handed.retained.take() {
             Some(payload) => {
                 self.reclaim(std::mem::take(&mut handed.loans));
@@ -147,7 +147,7 @@ impl Worker {
             }
             None => match self.recalled(&handed) {
                 Some(payload) => payload,
-                None => return Err(handed),
+                None => return Err(Box::new(handed)),
             },
         };
         if let Some(left) = &mut self.tasks_left {
