@@ -16,8 +16,7 @@ targets=${FUZZ_TARGETS:-$(sed -n '/^\[\[bin\]\]/,$s/^name = "\(.*\)"/\1/p' Cargo
 # What libFuzzer wants of the compiler is not stable yet, and works with a stable one all the same.
 export RUSTC_BOOTSTRAP=1
 sancov="-Cllvm-args=-sanitizer-coverage"
-RUSTFLAGS="-Cpasses=sancov-module $sancov-level=4 $sancov-inline-8bit-counters $sancov-pc-table $sancov-trace-compares
-    --cfg fuzzing -Zsanitizer=address -Ccodegen-units=1" \
+RUSTFLAGS="-Cpasses=sancov-module $sancov-level=4 $sancov-inline-8bit-counters $sancov-pc-table $sancov-trace-compares --cfg fuzzing -Zsanitizer=address -Ccodegen-units=1" \
     cargo build --release --locked --quiet --target "$host" --target-dir target || exit 1
 
 # Where memory was allocated is of use for a finding alone, which can be run again without these.
