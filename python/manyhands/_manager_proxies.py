@@ -80,7 +80,7 @@ class BaseProxy:
         self._id = token.id
         self._manager = manager
         self._serializer = serializer
-        self._Client = _manager_tls.connector(serializer, token.address)
+        self._Client = _manager_tls.connector(serializer, token.address, manager)
         self._owned_by_manager = manager_owned
         if authkey is not None:
             self._authkey: bytes = process.AuthenticationString(authkey)
@@ -272,7 +272,7 @@ def AutoProxy(
         authkey = process.current_process().authkey if manager is None else manager._authkey
     if exposed is None:
         exposed = ask(
-            _manager_tls.connector(serializer, token.address), token.address, authkey, "get_methods", (token,)
+            _manager_tls.connector(serializer, token.address, manager), token.address, authkey, "get_methods", (token,)
         )
     make = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
     proxy = make(

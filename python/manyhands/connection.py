@@ -457,7 +457,11 @@ class Listener:
         if self._ssl_context is not None:
             from . import _tls
 
-            return _tls.accepted(connection, self._ssl_context, self._authkey, HANDSHAKE_TIMEOUT)
+            try:
+                return _tls.accepted(connection, self._ssl_context, self._authkey, HANDSHAKE_TIMEOUT)
+            except BaseException:
+                connection.close()
+                raise
         if self._authkey is not None:
             try:
                 from . import _patience
@@ -552,12 +556,15 @@ def _checked(context: Any, *, server_side: bool) -> Any:
 
     if not isinstance(context, ssl.SSLContext):
         raise TypeError(f"ssl_context should be an ssl.SSLContext, not {context!r}")
-    if context.protocol == (ssl.PROTOCOL_TLS_CLIENT if server_side else ssl.PROTOCOL_TLS_SERVER):
-        side, purpose = ("server", "CLIENT_AUTH") if server_side else ("client", "SERVER_AUTH")
+    side, purpose = ("server", "CLIENT_AUTH") if server_side else ("client", "SERVER_AUTH")
+    if context.protocol != (ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT):
         raise ValueError(
-            f"ssl_context is for the other side: give a {side}'s, as of "
-            f"ssl.create_default_context(ssl.Purpose.{purpose})"
+            f"ssl_context is no {side}'s: give a {side}'s, as of ssl.create_default_context(ssl.Purpose.{purpose})"
         )
+    if server_side:
+        # A ticket for another session, of which there is none, would lie unread with a client that only sends; when it
+        # closes or is killed, the kernel would then reset the connection, and what is still on its way be lost.
+        context.num_tickets = 0
     return context
 
 

@@ -88,6 +88,7 @@ class BaseManager:
     ssl_context -- everything goes through TLS with this ssl.SSLContext: a server's for `get_server`, a client's for
         `connect`; or a function f(server_side=...) that makes either, which `start` needs, and which travels with
         proxies to processes that do not know the server
+    server_hostname -- str, whom the server's certificate has to name; None: the address's host
 
     What objects there are says `register`, called on a subclass.
     Raises TypeError for an `ssl_context` that is neither.
@@ -106,10 +107,12 @@ class BaseManager:
         *,
         shutdown_timeout: float = 1.0,
         ssl_context: ssl.SSLContext | Callable[..., ssl.SSLContext] | None = None,
+        server_hostname: str | None = None,
     ) -> None:
-        if ssl_context is not None and not callable(ssl_context):
-            _manager_tls.check(ssl_context)
-        self._ssl_context = ssl_context
+        if ssl_context is None and server_hostname is not None:
+            raise ValueError("server_hostname is for ssl_context, which is not given")
+        # How its server is reached, if not in plain.
+        self._way = None if ssl_context is None else _manager_tls.Way(ssl_context, server_hostname)
         if authkey is None:
             authkey = process.current_process().authkey
         self._address = address
@@ -137,20 +140,14 @@ class BaseManager:
         Raises ProcessError when the manager has a server already, or had one.  Differs: none.
         """
         self._check_initial()
-        return Server(self._registry, self._address, self._authkey, self._serializer, **self._server_options())
+        return self._own(Server)
 
-    def _server_options(self) -> dict[str, Any]:
-        """Return what a server gets by name; nothing without TLS, as servers of the users' own may know nothing of it."""
-        if self._ssl_context is None:
-            return {}
-        return {"ssl_context": _manager_tls.made(self._ssl_context, server_side=True)}
+    def _own(self, make: Any) -> Any:
+        """Make a server that is to run in this process."""
+        return _served(make, self._way, self._registry, self._address, self._authkey, self._serializer)
 
-    def _find(self, address: Any) -> None:
-        """Talk to the server at an address from now on, as this manager's proxies will."""
-        if self._ssl_context is not None:
-            _manager_tls.made(self._ssl_context, server_side=False)
-        _manager_tls.remember(address, self._ssl_context)
-        self._Client = _manager_tls.connector(self._serializer, address)
+    def _connector(self) -> Any:
+        return self._Client if self._way is None else self._way.connector(self._serializer)
 
     def connect(self) -> None:
         """Use the server that listens at this manager's address.
@@ -158,8 +155,10 @@ class BaseManager:
         Raises OSError when there is none, AuthenticationError when it has another key, ssl.SSLError, an OSError,
         when there is no TLS with it.  Differs: none.
         """
-        self._find(self._address)
-        ask(self._Client, self._address, self._authkey, "dummy")
+        connect = self._connector()
+        ask(connect, self._address, self._authkey, "dummy")
+        self._Client = connect
+        _manager_tls.remember(self._address, self._way)
         self._state.value = State.STARTED
 
     def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
@@ -171,13 +170,13 @@ class BaseManager:
         self._check_initial()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if self._ssl_context is not None:
-            if not callable(self._ssl_context):
+        if self._way is not None:
+            if not self._way.travels:
                 raise TypeError(
                     "start() needs a server's ssl_context for its child and a client's for this process: give a "
                     "function f(server_side=...) that returns either"
                 )
-            _manager_tls.made(self._ssl_context, server_side=False)
+            self._Client = self._connector()
         reader, writer = connection.Pipe(duplex=False)
         with reader:
             with writer:
@@ -188,13 +187,13 @@ class BaseManager:
                         writer, initializer, initargs,
                     ),
                     # Only where it is needed: a manager of the users' own may have written `_run_server` anew.
-                    kwargs={} if self._ssl_context is None else {"ssl_context": self._ssl_context},
+                    kwargs={} if self._way is None else {"tls": (self._way.given, self._way.server_hostname)},
                 )  # fmt: skip
                 number = ":".join(map(str, self._process._identity))
                 self._process.name = f"{type(self).__name__}-{number}"
                 self._process.start()
             self._address = self._first_word(reader)
-        self._find(self._address)
+        _manager_tls.remember(self._address, self._way)
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(
             self,
@@ -232,18 +231,16 @@ class BaseManager:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         *,
-        ssl_context: Any = None,
+        tls: tuple[Any, str | None] | None = None,
     ) -> None:
         """The main function of the server's process."""
         # Ctrl-C in the terminal is for the program; it ends its server when it is done with it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
-        options = {}
+        way = None if tls is None else _manager_tls.Way(*tls)
         try:
-            if ssl_context is not None:
-                options["ssl_context"] = _manager_tls.made(ssl_context, server_side=True)
-            server = cls._Server(registry, address, authkey, serializer, **options)
+            server = _served(cls._Server, way, registry, address, authkey, serializer)
         except OSError as error:
             # For who started this; here nobody needs a traceback.
             writer.send(error)
@@ -277,6 +274,7 @@ class BaseManager:
         _remove_socket(address)
         state.value = State.SHUTDOWN
         BaseProxy._address_to_local.pop(address, None)
+        _manager_tls.forget(address)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the server's process has ended, at most `timeout` seconds.  Differs: none."""
@@ -368,6 +366,15 @@ class BaseManager:
         setattr(cls, typeid, create)
 
 
+def _served(make: Any, way: _manager_tls.Way | None, *args: Any) -> Any:
+    """Make a server; what its objects do with proxies to it goes its own way."""
+    if way is None:
+        return make(*args)  # servers of the users' own may know nothing of TLS
+    server = make(*args, ssl_context=way.server())
+    _manager_tls.remember(server.address, way)
+    return server
+
+
 def _ask_to_end(connect: Any, address: Any, authkey: bytes, patience: float) -> None:
     """Ask a server to end; a server that is stopped or stuck costs a wait of `patience` seconds."""
     plain = getattr(connect, "func", connect)  # without the context for TLS
@@ -382,10 +389,14 @@ def _ask_to_end(connect: Any, address: Any, authkey: bytes, patience: float) -> 
         else:
             from . import _tls
 
-            c = _tls.connected(c, connect.keywords["ssl_context"], authkey, _tls.host(address), deadline=c._deadline)
-        if plain is connection.XmlClient:
-            c = connection.ConnectionWrapper(c, connection._xml_dumps, connection._xml_loads)
-        dispatch(c, None, "shutdown")
+            name = connect.keywords["server_hostname"] or _tls.host(address)
+            c = _tls.connected(c, connect.keywords["ssl_context"], authkey, name, deadline=c._deadline)
+        try:
+            if plain is connection.XmlClient:
+                c = connection.ConnectionWrapper(c, connection._xml_dumps, connection._xml_loads)
+            dispatch(c, None, "shutdown")
+        finally:
+            c.close()  # while the socket is still its own
 
 
 def _remove_socket(address: Any) -> None:
@@ -614,9 +625,7 @@ class SharedMemoryManager(BaseManager):
     def get_server(self) -> Any:
         """Return a server that is to run in this process: call its serve_forever()."""
         self._check_initial()
-        return self._Server(
-            self._registry, self._address, self._authkey, self._serializer, **self._server_options()
-        )  # fmt: skip
+        return self._own(self._Server)
 
     def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
         """Return a new segment of `size` bytes, a `shared_memory.SharedMemory`, that ends with the server."""

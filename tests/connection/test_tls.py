@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
+import random
 import signal
 import socket
 import ssl
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,12 @@ def meet(listener: Any, connect: Any) -> tuple[Any, Any]:
     attempt("listener", listener.accept)
     thread.join()
     return outcomes["listener"], outcomes["client"]
+
+
+def say(end: Any, data: bytes) -> None:
+    """Sends bytes that are no whole message."""
+    end._session.write(data)
+    end.poll(0)  # looks, and sends what was made meanwhile
 
 
 @pytest.fixture
@@ -199,8 +209,7 @@ def test_a_killed_sender_is_an_end(begun: bool) -> None:
         if not pid:
             end: Any = Client(listener.address, ssl_context=certificates.client())
             if begun:
-                end._session.write((1000).to_bytes(4, "big") + b"only this")
-                end._flush()
+                say(end, (1000).to_bytes(4, "big") + b"only this")
             os.kill(os.getpid(), signal.SIGKILL)
         with listener.accept() as ours:
             os.waitpid(pid, 0)
@@ -223,6 +232,21 @@ def test_a_client_that_only_sends_and_closes_loses_nothing() -> None:
         assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_a_reset_is_one_connections_own_affair(ends: tuple[Connection, Connection]) -> None:
+    ours, theirs = ends
+    with socket.socket(fileno=os.dup(theirs.fileno())) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs._carrier.close()  # type: ignore[attr-defined]
+    plain, other = Pipe()
+    with plain, other:
+        other.send(1)
+        while ours not in (ready := wait([ours, plain], 10)):
+            pass
+        assert ready == [ours, plain] and ours.poll()
+    with pytest.raises((ConnectionResetError, EOFError)):
+        ours.recv()
+
+
 def test_a_message_over_the_limit_is_refused(ends: tuple[Connection, Connection]) -> None:
     ours, theirs = ends
     ours.send_bytes(b"x" * 1000)
@@ -238,9 +262,7 @@ def test_a_signal_while_waiting_loses_nothing(ends: tuple[Connection, Connection
         raise Alarm
 
     ours, theirs = ends
-    session: Any = ours
-    session._session.write((6).to_bytes(4, "big") + b"abc")
-    session._flush()
+    say(ours, (6).to_bytes(4, "big") + b"abc")
     before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
@@ -248,8 +270,7 @@ def test_a_signal_while_waiting_loses_nothing(ends: tuple[Connection, Connection
             theirs.recv_bytes()
     finally:
         signal.signal(signal.SIGALRM, before)
-    session._session.write(b"def")
-    session._flush()
+    say(ours, b"def")
     assert theirs.recv_bytes() == b"abcdef"
 
 
@@ -279,6 +300,114 @@ def test_objects_travel_as_xml() -> None:
         assert wait([ours], 10) == [ours] and ours.recv() == [1, "two"]
         ours.close()
         theirs.close()
+
+
+# ---- signals ----
+
+
+@contextlib.contextmanager
+def alarms(handler: Any, seconds: float) -> Iterator[None]:
+    """Has a signal come after so many seconds; the handler may set the next one."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_handler_may_send_while_the_thread_receives(ends: tuple[Connection, Connection]) -> None:
+    ours, theirs = ends
+    beats = 0
+
+    def beat(*_: object) -> None:
+        nonlocal beats
+        beats += 1
+        ours.send_bytes(b"beat")
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    def feed() -> None:
+        for _ in range(500):
+            theirs.send_bytes(b"x" * 10_000)
+            time.sleep(0.0005)
+
+    def drain() -> None:
+        while theirs.recv_bytes() != b"last":
+            pass
+
+    threads = [threading.Thread(target=call) for call in (feed, drain)]
+    for thread in threads:
+        thread.start()
+    with alarms(beat, 0.001):
+        for _ in range(500):
+            assert len(ours.recv_bytes()) == 10_000
+    ours.send_bytes(b"last")
+    for thread in threads:
+        thread.join()
+    assert beats > 10
+
+
+def test_a_handler_that_would_wait_for_its_own_thread_is_refused(ends: tuple[Connection, Connection]) -> None:
+    ours, theirs = ends
+    told: list[str] = []
+
+    def receive(*_: object) -> None:
+        try:
+            ours.recv_bytes()
+        except OSError as error:
+            told.append(str(error))
+        theirs.send_bytes(b"for the first one")
+
+    with alarms(receive, 0.05):
+        assert ours.recv_bytes() == b"for the first one"
+    assert len(told) == 1 and "in the midst of another call" in told[0]
+
+
+def test_calls_that_signals_interrupt_again_and_again_break_nothing(ends: tuple[Connection, Connection]) -> None:
+    class Alarm(Exception):
+        pass
+
+    armed, stop = False, threading.Event()
+    chance = random.Random(7)
+
+    def ring(*_: object) -> None:
+        if armed:
+            raise Alarm
+
+    def feed() -> None:
+        number = 0
+        while not stop.is_set():
+            theirs.send_bytes(b"%d," % number * 3000)
+            number += 1
+        theirs.send_bytes(b"last")
+
+    ours, theirs = ends
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    interrupted, last = 0, -1
+    with alarms(ring, 0):
+        while interrupted < 300:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 3e-4))
+            try:
+                armed = True
+                message = ours.recv_bytes() if chance.random() < 0.7 else None
+                if message is None:
+                    ours.poll(0)
+                armed = False
+            except Alarm:
+                armed = False
+                interrupted += 1
+                continue
+            if message is not None:
+                number = int(message.partition(b",")[0])
+                # One that was whole as the signal came may go with the call; none is torn.
+                assert message == b"%d," % number * 3000 and number > last
+                last = number
+    stop.set()
+    while ours.recv_bytes() != b"last":
+        pass
+    feeder.join()
 
 
 # ---- who is not let in ----
@@ -347,6 +476,41 @@ def test_who_says_nothing_does_not_keep_others_out(monkeypatch: pytest.MonkeyPat
             assert silent.recv(1) == b""
 
 
+def openssl() -> Any:
+    """The library that the ssl module has loaded."""
+    import _ssl
+
+    return ctypes.CDLL(_ssl.__file__)
+
+
+@pytest.mark.parametrize("asks_back", [0, 1])
+def test_who_only_renews_keys_is_given_up(monkeypatch: pytest.MonkeyPatch, asks_back: int) -> None:
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.5)
+    with Listener(("localhost", 0), authkey=KEY, ssl_context=certificates.server()) as listener:
+        pid = os.fork()
+        if not pid:
+            try:
+                sock = certificates.client().wrap_socket(
+                    socket.create_connection(listener.address), server_hostname="localhost"
+                )
+                # Behind the object's head and the socket that it belongs to.
+                session: Any = sock
+                handle = ctypes.c_void_p.from_address(id(session._sslobj) + 3 * ctypes.sizeof(ctypes.c_void_p))
+                library = openssl()
+                library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+                library.SSL_do_handshake.argtypes = [ctypes.c_void_p]
+                while library.SSL_key_update(handle, asks_back) == 1 and library.SSL_do_handshake(handle) == 1:
+                    pass
+            finally:
+                os._exit(0)
+        began = time.monotonic()
+        with pytest.raises((AuthenticationError, OSError)):
+            listener.accept()
+        assert time.monotonic() - began < 20
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def test_who_goes_away_in_the_handshake_is_an_end() -> None:
     with Listener(("localhost", 0), ssl_context=certificates.server()) as listener:
         socket.create_connection(listener.address).close()
@@ -383,6 +547,10 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(tmp_path: Path) 
         ValueError, match=r"give a client's, as of ssl\.create_default_context\(ssl\.Purpose\.SERVER_AUTH"
     ):
         Client(("localhost", 1), ssl_context=certificates.server())
+    with pytest.warns(DeprecationWarning):
+        either = ssl.SSLContext(ssl.PROTOCOL_TLS)
+    with pytest.raises(ValueError, match="ssl_context is no server's"):
+        Listener(ssl_context=either)
     with pytest.raises(ValueError, match="server_hostname is for ssl_context"):
         Client(("localhost", 1), server_hostname="localhost")
     with Listener(str(tmp_path / "socket")) as listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -105,10 +106,10 @@ def test_a_proxy_whose_context_cannot_travel_says_so() -> None:
         items = user.list([1])
         data = pickle.dumps(items)
         assert list(pickle.loads(data)) == [1]  # this process knows the server
-        _manager_tls.remember(maker.address, None)
+        way = _manager_tls._ways.pop(maker.address)
         with pytest.raises(ProcessError, match="did not travel with it: connect a manager to that address"):
             pickle.loads(data)
-        _manager_tls.remember(maker.address, certificates.both())
+        _manager_tls.remember(maker.address, way)
 
 
 def test_who_has_no_certificate_or_no_tls_is_not_let_in(manager: SyncManager) -> None:
@@ -119,7 +120,7 @@ def test_who_has_no_certificate_or_no_tls_is_not_let_in(manager: SyncManager) ->
     ]:
         with pytest.raises((OSError, EOFError, AuthenticationError)):
             stranger.connect()
-    _manager_tls.remember(manager.address, certificates.both())
+    # Who fails changes nothing for who does not.
     assert manager.list([1])[0] == 1
 
 
@@ -135,6 +136,86 @@ def test_who_speaks_no_tls_is_told_what_may_be_missing(monkeypatch: pytest.Monke
 def test_a_silent_stranger_keeps_nobody_waiting(manager: SyncManager) -> None:
     with socket.create_connection(manager.address):
         assert manager.list([1])[0] == 1
+
+
+class Holder:
+    """An object in a server that uses proxies to that very server."""
+
+    def put(self, proxy: Any, value: Any) -> None:
+        proxy.append(value)
+
+
+Remote.register("holder", Holder)
+Remote.register("list", list, managers.ListProxy)
+
+
+def test_an_object_in_a_server_uses_proxies_to_it(context: Any) -> None:
+    with Remote(("localhost", 0), KEY, ctx=context, ssl_context=certificates.both()) as manager:
+        items, holder = manager.list(), manager.holder()  # type: ignore[attr-defined]
+        holder.put(items, 1)
+        assert items[0] == 1
+
+
+def test_a_server_is_known_by_its_other_name_too(manager: SyncManager) -> None:
+    host, port = manager.address
+    other = SyncManager(("localhost", port), KEY, ssl_context=certificates.client("client"))
+    assert host != "localhost"
+    other.connect()
+    nested = manager.list([manager.list([5])])
+    items: Any = managers.ListProxy(
+        managers.Token("list", other.address, nested._token.id), "pickle", other, KEY  # type: ignore[attr-defined]
+    )  # fmt: skip
+    assert list(items[0]) == [5]
+
+
+def test_a_server_without_tls_takes_anothers_place(context: Any) -> None:
+    with context.Pool(1) as pool:
+        first = SyncManager(("localhost", 0), KEY, ctx=context, ssl_context=certificates.both())
+        first.start()
+        address = first.address
+        assert pool.apply(first_item, (first.list([1]),)) == 1
+        first.shutdown()
+        with SyncManager(address, KEY, ctx=context) as second:
+            items = second.list([2])
+            assert pool.apply(first_item, (items,)) == 2 and items[0] == 2
+
+
+def first_item(items: Any) -> Any:
+    return items[0]
+
+
+def test_a_server_for_all_addresses_proves_the_name_that_it_is_asked_for() -> None:
+    manager = SyncManager(("", 0), KEY, ssl_context=certificates.both(), server_hostname="localhost")
+    with manager:
+        assert manager.list([1])[0] == 1
+    local = SyncManager(None, KEY, ssl_context=certificates.both(), server_hostname="localhost")
+    with local:
+        assert local.list([1])[0] == 1
+    with pytest.raises(ValueError, match="server_hostname is for ssl_context"):
+        SyncManager(server_hostname="localhost")
+
+
+def test_a_shutdown_writes_to_no_socket_but_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = managers._patience.client  # type: ignore[attr-defined]
+    others: list[Any] = []
+
+    @contextlib.contextmanager
+    def client(*args: Any) -> Iterator[Any]:
+        with connect(*args) as made:
+            yield made
+        others.extend(socket.socketpair())
+
+    manager = SyncManager(("localhost", 0), KEY, ssl_context=certificates.both())
+    manager.start()
+    monkeypatch.setattr(managers._patience, "client", client)  # type: ignore[attr-defined]
+    manager.shutdown()
+    assert len(others) == 2
+    for sock in others:
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)
+    for sock in others:
+        sock.close()
 
 
 def test_segments_end_with_a_manager_that_speaks_tls() -> None:

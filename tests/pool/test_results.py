@@ -482,6 +482,14 @@ def test_buffer_bytes_bound_what_waits_for_a_slow_reader(pool: Any, ordered: boo
         assert drawn <= taken + 4
 
 
+def test_small_values_that_nobody_takes_hold_nothing_up(pool: Any) -> None:
+    # The first one takes long, and before it is there no reader can take any.
+    source = Counted(300)
+    results = pool.imap(work.wait_first, iter(source), buffer_bytes=1 << 20)
+    until(lambda: source.drawn == 300)
+    assert list(results) == list(range(300))
+
+
 def test_values_of_many_bytes_do_not_pile_up_for_a_reader_who_reads(pool: Any) -> None:
     source = Counted(1000)
     results = pool.imap(bytes, (1_000_000 for _ in source))

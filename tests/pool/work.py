@@ -292,3 +292,10 @@ def get_initialised(_: object = None) -> list[object]:
 
 def broken_initialiser() -> None:
     raise LookupError("no such model")
+
+
+def wait_first(number: int) -> int:
+    """Takes its time for the first."""
+    if number == 0:
+        time.sleep(4)
+    return number

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
 use manyhands_os::frame::{Failure, Receiving, Sending};
-use manyhands_os::{poll, socket};
+use manyhands_os::poll;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBlockingIOError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -150,52 +150,13 @@ fn recv_within<'py>(
     Ok(arrived.is_none().then(|| PyBytes::new(py, message.bytes())))
 }
 
-/// Receives what has come over a socket, at most `size` bytes: b"" is its end, None that nothing came within `timeout`
-/// seconds (None: for ever).
-#[pyfunction]
-#[pyo3(signature = (fd, size, timeout=None))]
-fn recv_some<'py>(
-    py: Python<'py>,
-    fd: RawFd,
-    size: usize,
-    timeout: Option<f64>,
-) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let fd = [fd];
-    let fd = one(&fd)?;
-    let mut room = vec![0; size];
-    let came = some(
-        py,
-        timeout,
-        |left| poll::readable(&[fd], left).map(|ready| ready[0]),
-        || socket::recv_now(fd, &mut room),
-    )?;
-    Ok(came.map(|length| PyBytes::new(py, &room[..length])))
-}
-
-/// Sends as many of the bytes over a socket as it takes, and returns how many: 0 is none within `timeout` seconds
-/// (None: for ever). Raises BrokenPipeError when the other end is closed.
-#[pyfunction]
-#[pyo3(signature = (fd, data, timeout=None))]
-fn send_some(py: Python<'_>, fd: RawFd, data: &[u8], timeout: Option<f64>) -> PyResult<usize> {
-    let fd = [fd];
-    let fd = one(&fd)?;
-    let sent = some(
-        py,
-        timeout,
-        |left| poll::writable(fd, left),
-        || socket::send_now(fd, data),
-    )?;
-    Ok(sent.unwrap_or(0))
-}
-
-/// Tries a transfer that does not wait, until it moves something; `None` when it did not within `timeout` seconds.
-fn some(
+/// Tries a transfer that does not wait, until it moves something; `None` when it did not in time.
+pub(crate) fn some(
     py: Python<'_>,
-    timeout: Option<f64>,
+    deadline: Deadline,
     ready: impl Fn(Option<Duration>) -> io::Result<bool> + Sync,
     mut transfer: impl FnMut() -> io::Result<usize> + Send,
 ) -> PyResult<Option<usize>> {
-    let deadline = Deadline::after(duration(timeout)?);
     loop {
         match py.detach(&mut transfer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
@@ -304,8 +265,6 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(send_message, m)?)?;
     m.add_function(wrap_pyfunction!(send_within, m)?)?;
     m.add_function(wrap_pyfunction!(recv_within, m)?)?;
-    m.add_function(wrap_pyfunction!(recv_some, m)?)?;
-    m.add_function(wrap_pyfunction!(send_some, m)?)?;
     m.add_function(wrap_pyfunction!(send_object, m)?)?;
     m.add_function(wrap_pyfunction!(recv_message, m)?)?;
     m.add_function(wrap_pyfunction!(recv_object, m)?)?;

@@ -24,6 +24,7 @@ mod segment;
 mod shorthand;
 mod stray;
 mod sync;
+mod tls;
 mod window;
 mod worker;
 
@@ -45,6 +46,7 @@ fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     seat::register(m)?;
     segment::register(m)?;
     sync::register(m)?;
+    tls::register(m)?;
     worker::register(m)?;
     Ok(())
 }

@@ -18,16 +18,18 @@ const FEW_BYTES: u64 = 64 << 20;
 pub(crate) struct Weight {
     /// Of those that wait for the reader.
     unread: AtomicU64,
-    /// Of all that came, and how many parts those were.
-    total: AtomicU64,
-    parts: AtomicU64,
+    /// Of one, as the last ones were, and one more; 0 before any came.
+    usual: AtomicU64,
 }
 
 impl Weight {
     fn came(&self, size: u64) {
         self.unread.fetch_add(size, SeqCst);
-        self.total.fetch_add(size, SeqCst);
-        self.parts.fetch_add(1, SeqCst);
+        let usual = match self.usual.load(SeqCst) {
+            0 => size,
+            before => (7 * (before - 1) + size) / 8,
+        };
+        self.usual.store(usual + 1, SeqCst); // by one at a time: the job is locked
     }
 
     /// What is left to be read, after so much was.
@@ -35,14 +37,11 @@ impl Weight {
         self.unread.fetch_sub(size, SeqCst) - size
     }
 
-    /// Bytes to be reckoned with when `ahead` parts are under way or wait, as large as those before; `None` before any
+    /// Bytes to be reckoned with when `ahead` parts are under way or wait, as large as the last ones; `None` before any
     /// came.
     fn of(&self, ahead: u64) -> Option<u64> {
-        let mean = self
-            .total
-            .load(SeqCst)
-            .checked_div(self.parts.load(SeqCst))?;
-        Some(mean.saturating_mul(ahead).max(self.unread.load(SeqCst)))
+        let usual = self.usual.load(SeqCst).checked_sub(1)?;
+        Some(usual.saturating_mul(ahead).max(self.unread.load(SeqCst)))
     }
 }
 
@@ -178,7 +177,8 @@ impl Window {
         }
     }
 
-    /// A while has gone by. Whether a reader that read nothing meanwhile is left behind from now on.
+    /// A while has gone by. Whether there may be room now: a reader that read nothing meanwhile is left behind from now
+    /// on, and where bytes are bounded, values may have come that are smaller than was thought.
     pub(crate) fn grow(&self) -> bool {
         let Window::Soft {
             parts,
@@ -188,7 +188,7 @@ impl Window {
             ..
         } = self
         else {
-            return false;
+            return matches!(self, Window::Fixed { bytes, .. } if *bytes != u64::MAX);
         };
         let read = read.load(SeqCst);
         let idle = seen.swap(read, SeqCst) == read;
