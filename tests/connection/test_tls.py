@@ -547,7 +547,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(tmp_path: Path) 
         ValueError, match=r"give a client's, as of ssl\.create_default_context\(ssl\.Purpose\.SERVER_AUTH"
     ):
         Client(("localhost", 1), ssl_context=certificates.server())
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS is deprecated"):
         either = ssl.SSLContext(ssl.PROTOCOL_TLS)
     with pytest.raises(ValueError, match="ssl_context is no server's"):
         Listener(ssl_context=either)
