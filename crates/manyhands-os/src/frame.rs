@@ -6,6 +6,7 @@
 //! call returns `ErrorKind::Interrupted` and goes on where it was when it is made again.
 //! Not here: what a message means, who may send it.
 
+use crate::crash_point;
 use std::io::{self, IoSlice};
 
 use rustix::io::Errno;
@@ -73,6 +74,7 @@ impl<'a> Sending<'a> {
     ///
     /// A message that fits into one write is one: writers that share a pipe do not mix up short messages.
     pub fn advance(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        crash_point!("connection.before-message");
         let header = &self.header[..self.header_len];
         self.sent += match header.get(self.sent..) {
             Some(rest) if !rest.is_empty() => {
@@ -86,6 +88,7 @@ impl<'a> Sending<'a> {
     /// Writes as much of the message as a pipe takes now. After `Interrupted` and `WouldBlock` call it again, when
     /// there is room.
     pub fn advance_now(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        crash_point!("connection.before-message");
         let header = &self.header[..self.header_len];
         self.sent += match header.get(self.sent..) {
             Some(rest) if !rest.is_empty() => {
@@ -101,8 +104,10 @@ impl<'a> Sending<'a> {
 
     fn is_sent(&self) -> io::Result<()> {
         if self.sent < self.header_len + self.payload.len() {
+            crash_point!("connection.mid-message");
             return Err(io::ErrorKind::Interrupted.into());
         }
+        crash_point!("connection.sent");
         Ok(())
     }
 }
@@ -248,8 +253,10 @@ impl Receiving {
             n => unsafe { self.payload.set_len(have + n) },
         }
         if have + n < len {
+            crash_point!("connection.mid-receive");
             return Err(Failure::System(io::ErrorKind::Interrupted.into()));
         }
+        crash_point!("connection.received");
         Ok(())
     }
 

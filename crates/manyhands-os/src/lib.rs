@@ -19,6 +19,7 @@ mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod cpu;
+pub mod crash;
 pub mod death;
 pub mod error;
 pub mod exit;

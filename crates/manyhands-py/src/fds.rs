@@ -4,6 +4,7 @@
 //! `KeyboardInterrupt` ends it at once. A number is borrowed for one call alone.
 //! Not here: connections (`manyhands.connection`), what arrives.
 
+use manyhands_os::crash_point;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -153,8 +154,11 @@ fn socket_pair() -> PyResult<(RawFd, RawFd)> {
 fn send_fds(py: Python<'_>, sock: RawFd, data: &[u8], fds: Vec<RawFd>) -> PyResult<()> {
     let (sock, fds) = ([sock], borrowed(&fds)?);
     let sock = borrowed(&sock)?[0];
+    crash_point!("descriptors.before-send");
     py.detach(|| socket::send_fds(sock, data, &fds))
-        .map_err(|e| os_error(&e))
+        .map_err(|e| os_error(&e))?;
+    crash_point!("descriptors.sent");
+    Ok(())
 }
 
 /// Receives at most `size` bytes from a Unix socket, and at most `max_fds` descriptors that came with them:
@@ -176,6 +180,7 @@ fn recv_fds(
             Ok((data, fds))
         })
         .map_err(|e: io::Error| os_error(&e))?;
+    crash_point!("descriptors.received");
     Ok((
         PyBytes::new(py, &data),
         fds.into_iter().map(IntoRawFd::into_raw_fd).collect(),

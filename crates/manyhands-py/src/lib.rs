@@ -7,6 +7,8 @@ mod awake;
 mod buffer;
 mod codec;
 mod connection;
+#[cfg(feature = "crash-points")]
+mod crash;
 mod crew;
 mod fast;
 mod fds;
@@ -41,6 +43,8 @@ fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     buffer::register(m)?;
     codec::register(m)?;
     connection::register(m)?;
+    #[cfg(feature = "crash-points")]
+    crash::register(m)?;
     crew::register(m)?;
     manager::register(m)?;
     seat::register(m)?;

@@ -4,6 +4,7 @@
 //! translates the name; all that is not an ordinary call of an exposed method is left to the server's Python.
 //! Not here: who may call what (`_manager_server`), connections being made.
 
+use manyhands_os::crash_point;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -121,6 +122,7 @@ fn exchange<'py>(
     let fd = descriptor(connection)?;
     let fd = one(&fd)?;
     let mut inbox = Inbox::new();
+    crash_point!("proxy.before-request");
     let answer = converse(py, fd, Some(&bytes), &mut inbox, &FOR_ANSWERS).and_then(|answer| {
         if inbox.is_empty() {
             return Ok(answer);
@@ -130,7 +132,10 @@ fn exchange<'py>(
         ))
     });
     match answer {
-        Ok(bytes) => loads(py, bytes),
+        Ok(bytes) => {
+            crash_point!("proxy.answered");
+            loads(py, bytes)
+        }
         Err(error) => {
             // What went wrong first is what the caller has to hear of.
             drop(connection.call_method0(name!(py, "close")));
@@ -224,10 +229,12 @@ impl Requests {
                 }
                 Ok(bytes) => bytes,
             };
+            crash_point!("manager.request-taken");
             let request = loads(py, bytes)?;
             let Some(outcome) = called(objects, &request)? else {
                 return Ok(Some((request,).into_pyobject(py)?));
             };
+            crash_point!("manager.called");
             let taken = outcome.is_ok() && takes(&request)?;
             let answer = match outcome {
                 Ok(result) => (name!(py, "#RETURN"), result).into_pyobject(py)?,
@@ -260,6 +267,7 @@ impl Requests {
             // Nothing of this call may live on until the next one comes.
             drop((request, answer));
             message::send(py, fd, &bytes)?;
+            crash_point!("manager.answered");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The worker of a Python pool: unpickles calls, runs them, pickles what they return or raise.
 
+use manyhands_os::crash_point;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -314,6 +315,7 @@ fn serve(
     max_memory: Option<u64>,
     cpu_time: Option<f64>,
 ) -> PyResult<()> {
+    crash_point!("worker.seated");
     let mut desk = Desk::sit(seat.get().take()?)?;
     let mut worker = Worker {
         py,

@@ -25,6 +25,7 @@ use crate::error::Malformed;
 use crate::layout::{AT_MAGIC, AT_VERSION, FRAME_HEADER_LEN, Head, UNIT};
 use crate::region::{Region, check_origin};
 use crate::ring::{Found, Place, check_position, frame_len, out_of_range};
+use manyhands_os::crash_point;
 use manyhands_os::memory::Mapping;
 use std::sync::Arc;
 
@@ -266,6 +267,7 @@ impl Writer<'_> {
             return false;
         }
         self.put(pad, ITEM, len, parts);
+        crash_point!("fifo.written");
         true
     }
 
@@ -312,13 +314,17 @@ impl Writer<'_> {
         // The frames first: whoever finds the note finds them.
         let before = region.u64_at(AT_TAIL).load(Relaxed);
         told.store(TELLING, Relaxed);
+        crash_point!("fifo.telling");
         self.show(self.tail);
+        crash_point!("fifo.shown");
         if let Err(error) = tell() {
             self.show(before);
             told.store(UNTOLD, Relaxed);
             return Err(error);
         }
+        crash_point!("fifo.noted");
         told.store(TOLD, Relaxed);
+        crash_point!("fifo.told");
         Ok(())
     }
 
@@ -343,8 +349,10 @@ impl Writer<'_> {
         self.put(0, MARK, 0, &[]);
         // Not untold before the mark is there: a reader would take the note for one too many, and find the mark later.
         told.store(TELLING, Relaxed);
+        crash_point!("fifo.marking");
         self.show(self.tail);
         told.store(UNTOLD, Release);
+        crash_point!("fifo.marked");
         true
     }
 }
@@ -403,7 +411,10 @@ impl Reader<'_> {
                 self.go_to(Item(found).end());
                 Next::Mark
             }
-            Some(found) => Next::Item(Item(found)),
+            Some(found) => {
+                crash_point!("fifo.found");
+                Next::Item(Item(found))
+            }
         })
     }
 
@@ -423,6 +434,7 @@ impl Reader<'_> {
             (item.end() - item.0.position) as usize,
         );
         self.go_to(item.end());
+        crash_point!("fifo.passed");
         full_fence(); // pairs with the fence in `Fifo::await_room`
         let awaited = self.fifo.awaited();
         let wish = awaited.load(Relaxed);
@@ -469,6 +481,7 @@ impl Reader<'_> {
         let drained = self.ends_at(last.map_or(self.head, Item::end));
         if drained {
             self.fifo.told().store(UNTOLD, Relaxed);
+            crash_point!("fifo.drained");
         }
         drained
     }

@@ -18,6 +18,7 @@ use crate::atomics::Ordering::{Acquire, Relaxed, Release};
 use crate::error::{Full, Malformed};
 use crate::layout::{AT_FRAME_CLAIM, FRAME_HEADER_LEN, Head, PAD, UNIT};
 use crate::region::Region;
+use manyhands_os::crash_point;
 use std::sync::Arc;
 
 /// Where a ring lies: its words and its bytes.
@@ -166,6 +167,7 @@ impl Producer {
             self.region
                 .write_frame(self.place.at(position), claim, head, payload, parts);
         }
+        crash_point!("ring.written");
         self.tail = end;
         Ok(position)
     }
@@ -180,6 +182,7 @@ impl Producer {
         self.region
             .u64_at(self.place.tail)
             .store(self.tail, Release);
+        crash_point!("ring.published");
         self.published = self.tail;
         true
     }
@@ -332,10 +335,12 @@ impl Consumer {
             for position in (self.given..self.head).step_by(UNIT) {
                 self.region.watch_read(self.place.at(position), UNIT);
             }
+            crash_point!("ring.read");
             // pairs with the load in `Producer::look`: we are done with those bytes
             self.region
                 .u64_at(self.place.head)
                 .store(self.head, Release);
+            crash_point!("ring.given-back");
             self.given = self.head;
         }
     }

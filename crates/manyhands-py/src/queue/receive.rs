@@ -2,6 +2,7 @@
 //!
 //! Always: as `pipe` says. Not here: sending (`send`), the ring's end of it (`ring`).
 
+use manyhands_os::crash_point;
 use std::io::{self, IoSliceMut};
 
 use manyhands_os::clock::Deadline;
@@ -116,7 +117,9 @@ impl<'a, 'py> Receiver<'a, 'py> {
                 break;
             }
             held.is_half_way();
-            match self.read_length(&mut ahead)? {
+            let read = self.read_length(&mut ahead)?;
+            crash_point!("queue.length-read");
+            match read {
                 Some(0) if ahead.have > 0 => return Err(raised(&Failure::Cut)),
                 Some(0) => return Err(raised(&Failure::End)),
                 Some(_) => {}

@@ -8,6 +8,7 @@
 //! all, whoever is killed.
 //! Not here: how the ring is laid out (`manyhands_shm::fifo`), what goes through the pipe (`pipe`).
 
+use manyhands_os::crash_point;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -438,6 +439,7 @@ impl<'py> Side<'_, 'py> {
         let mut pieces = [IoSliceMut::new(&mut token), IoSliceMut::new(&mut next)];
         let lock = self.lock.half_way();
         let read = self.end.now(|fd| pipe::read_now(fd, &mut pieces));
+        crash_point!("queue.note-taken");
         match read {
             // Without a token a stranger has read from the pipe; then there is nothing to take.
             Ok(Ok(n)) => Ahead::new(next, n.saturating_sub(1)).keep(self.lock),

@@ -8,6 +8,7 @@ use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::error::Malformed;
 use crate::region::Region;
 use core::ops::Deref;
+use manyhands_os::crash_point;
 use manyhands_os::memory::Parting;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -82,6 +83,7 @@ impl Borrower {
                 found,
                 expected: lent,
             })?;
+        crash_point!("arena.opened");
         let (offset, len) = (offset as usize, len as usize); // both within the mapping
         let whole = offset.is_multiple_of(PAGE as usize) && len >= BIG as usize;
         let rest = self.region.len() - offset;
@@ -153,8 +155,10 @@ impl Drop for Block {
             let (open, released) = (word(turn, state::OPEN), word(turn, state::RELEASED));
             // pairs with the load in `Lender::sweep`: we are done with the bytes. An exchange, not
             // a store, so that a slot which was meanwhile used anew is left alone.
+            crash_point!("arena.before-release");
             let slot = self.region.u32_at(Plan::word(index));
             let _ = slot.compare_exchange(open, released, Release, Relaxed);
+            crash_point!("arena.released");
         }
     }
 }

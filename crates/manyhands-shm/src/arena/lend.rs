@@ -9,6 +9,7 @@ use super::{BIG, Descriptor, PAGE, Plan, UNIT, state, ticket, turn_and_index, wo
 use crate::atomics::AtomicU32;
 use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::region::Region;
+use manyhands_os::crash_point;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -100,6 +101,7 @@ impl Lender {
         self.region
             .u32_at(Plan::word(index))
             .store(word(turn, state::FILLING), Relaxed);
+        crash_point!("arena.lent");
         let descriptor = Descriptor {
             slot: ticket(turn, index),
             offset,
@@ -352,6 +354,7 @@ impl Loan {
     pub fn descriptor(mut self) -> Descriptor {
         self.handed_over = true;
         self.put(state::LENT);
+        crash_point!("arena.handed-over");
         self.descriptor
     }
 

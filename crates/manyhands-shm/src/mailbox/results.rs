@@ -8,6 +8,7 @@ use crate::error::{Full, Malformed};
 use crate::layout::{AT_DUE, AT_WAKE_AT, Head};
 use crate::region::Region;
 use crate::ring::{Consumer, Producer};
+use manyhands_os::crash_point;
 use std::sync::Arc;
 
 /// The worker's half of the result ring.
@@ -50,7 +51,10 @@ impl ResultWriter {
     #[inline]
     #[must_use = "a parent that is not rung sleeps on"]
     pub fn publish(&mut self) -> bool {
-        self.ring.publish() && self.wake_at().must_wake(self.pushed)
+        crash_point!("mailbox.answer.before-publish");
+        let published = self.ring.publish();
+        crash_point!("mailbox.answer.published");
+        published && self.wake_at().must_wake(self.pushed)
     }
 
     /// For a worker that is about to sleep, or to wait for room: whether the parent waits for

@@ -17,6 +17,7 @@ use crate::doorbell::Asleep;
 use crate::error::{Full, Malformed};
 use crate::layout::{AT_ASLEEP, AT_HINT, Head};
 use crate::ring::{Consumer, Producer};
+use manyhands_os::crash_point;
 
 const QUEUED: u32 = 1;
 const TAKEN: u32 = 2;
@@ -56,7 +57,10 @@ impl TaskWriter {
     #[inline]
     #[must_use = "a worker that is not rung sleeps on"]
     pub fn publish(&mut self) -> bool {
-        self.ring.publish() && Asleep(self.ring.region().u32_at(AT_ASLEEP)).must_wake()
+        crash_point!("mailbox.task.before-publish");
+        let published = self.ring.publish();
+        crash_point!("mailbox.task.published");
+        published && Asleep(self.ring.region().u32_at(AT_ASLEEP)).must_wake()
     }
 
     /// The biggest payload that [`push`](Self::push) would take now; 0 if none at all.
@@ -159,6 +163,7 @@ impl TaskReader {
                 self.ring.give_back(); // those skipped
                 return Ok(None);
             };
+            crash_point!("mailbox.task.before-claim");
             // AcqRel: nothing of running the task may seem to precede its claim.
             let claim = self
                 .ring
@@ -172,6 +177,7 @@ impl TaskReader {
                     found: other,
                 });
             }
+            crash_point!("mailbox.task.claimed");
             self.ring.pass(&found);
             if claim.is_ok() {
                 break found;

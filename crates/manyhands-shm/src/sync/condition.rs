@@ -29,6 +29,7 @@
 use super::{Step, Wait};
 use crate::atomics::AtomicU32;
 use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use manyhands_os::crash_point;
 
 const IDLE: u32 = 0;
 const WAITING: u32 = 1;
@@ -97,6 +98,7 @@ impl<'a, B: Bench> Condition<'a, B> {
                 && claim.compare_exchange(0, process, Acquire, Relaxed).is_ok()
         })?;
         self.bench.used().fetch_max(number + 1, Relaxed); // seen by who takes the lock after us
+        crash_point!("condition.seated");
         let seat = self.bench.seat(number);
         let came = self.tickets.fetch_add(1, Relaxed);
         seat.condition.store(self.number, Relaxed);
@@ -146,12 +148,14 @@ impl<'a, B: Bench> Condition<'a, B> {
     pub fn call(&self, found: Found) -> Option<u32> {
         let called = (found.state & !STATE) | CALLED;
         // Release pairs with the Acquire in the waiter's `step` and `leave`.
-        self.bench
+        let is_called = self
+            .bench
             .seat(found.seat)
             .state
             .compare_exchange(found.state, called, Release, Relaxed)
-            .is_ok()
-            .then_some(called)
+            .is_ok();
+        crash_point!("condition.called");
+        is_called.then_some(called)
     }
 
     /// The word that a waiter sleeps on.
@@ -208,6 +212,7 @@ impl<B: Bench> Seated<'_, B> {
             .state
             .compare_exchange(self.waiting, idle, AcqRel, Acquire)
             .is_err();
+        crash_point!("condition.left");
         seat.claim.store(0, Release); // pairs with the Acquire in `enter`: we are done with it
         called
     }

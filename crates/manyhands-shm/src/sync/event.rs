@@ -10,6 +10,7 @@
 use super::{Step, WAITERS, Wait};
 use crate::atomics::AtomicU32;
 use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed};
+use manyhands_os::crash_point;
 
 const SET: u32 = 1;
 /// The count's lowest bit.
@@ -51,7 +52,10 @@ impl<'a> Event<'a> {
                 .word
                 .compare_exchange_weak(seen, wanted, AcqRel, Relaxed)
             {
-                Ok(_) => return seen & WAITERS != 0,
+                Ok(_) => {
+                    crash_point!("event.set");
+                    return seen & WAITERS != 0;
+                }
                 Err(now) => seen = now,
             }
         }

@@ -16,6 +16,7 @@
 use super::{Holder, Step, WAITERS, Wait};
 use crate::atomics::AtomicU32;
 use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use manyhands_os::crash_point;
 
 const FREE: u32 = 0;
 
@@ -61,8 +62,10 @@ impl<'a> Lock<'a> {
     }
 
     fn took(&self, me: Holder) {
+        crash_point!("lock.taken");
         self.thread.store(me.thread, Relaxed); // our own note: see above
         self.depth.store(1, Relaxed);
+        crash_point!("lock.recorded");
     }
 
     /// The wait for a lock that was not free.
@@ -132,6 +135,7 @@ impl<'a> Lock<'a> {
                 .compare_exchange(held, FREE, AcqRel, Relaxed)
                 .is_ok()
             {
+                crash_point!("lock.freed-of-the-dead");
                 return true;
             }
         }
@@ -157,7 +161,9 @@ impl<'a> Lock<'a> {
             return Err(NotHeld);
         }
         self.thread.store(0, Relaxed); // before the word is free: see above
+        crash_point!("lock.before-release");
         let held = self.word.swap(FREE, Release); // pairs with the Acquire of the next holder
+        crash_point!("lock.released");
         if held == FREE {
             return Err(NotHeld); // two released it at once
         }

@@ -17,6 +17,7 @@
 use super::{Step, WAITERS, Wait};
 use crate::atomics::AtomicU32;
 use crate::atomics::Ordering::{Acquire, Relaxed, Release};
+use manyhands_os::crash_point;
 
 /// The semaphore is at its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +51,10 @@ impl<'a> Semaphore<'a> {
                 .word
                 .compare_exchange_weak(seen, seen - 1, Acquire, Relaxed)
             {
-                Ok(_) => return true,
+                Ok(_) => {
+                    crash_point!("semaphore.taken");
+                    return true;
+                }
                 Err(now) => seen = now,
             }
         }
@@ -78,7 +82,10 @@ impl<'a> Semaphore<'a> {
                 .word
                 .compare_exchange_weak(seen, seen + 1, Release, Relaxed)
             {
-                Ok(_) => return Ok((seen & WAITERS != 0).then_some(seen + 1)),
+                Ok(_) => {
+                    crash_point!("semaphore.given");
+                    return Ok((seen & WAITERS != 0).then_some(seen + 1));
+                }
                 Err(now) => seen = now,
             }
         }

@@ -4,6 +4,7 @@
 //! parent, and leaves; one that works is ended by it; and it answers its tasks in the order in which it took them.
 //! Not here: what a task means (the face's [`Execute`]).
 
+use manyhands_os::crash_point;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,7 +165,9 @@ impl Desk {
         } else {
             0
         };
+        crash_point!("worker.before-ready");
         self.say(face, to_parent::READY, 0, 0, opens, Payload::default());
+        crash_point!("worker.ready");
         loop {
             let Some(frame) = self.mailbox.tasks.take()? else {
                 match self.idle(face) {
@@ -189,6 +192,7 @@ impl Desk {
                         buffers,
                         limit: Limit::unpacked(head.extra),
                     };
+                    crash_point!("worker.task-taken");
                     let began = now_ns();
                     let answer = face.run(call, &mut self.stopwatch);
                     let ran = now_ns().saturating_sub(began);
@@ -196,6 +200,7 @@ impl Desk {
                         // The mailbox is the worker's; it is not even mapped here.
                         return Ok(Left::Forked);
                     }
+                    crash_point!("worker.task-done");
                     let raised = if answer.raised { wire::RAISED } else { 0 };
                     let cut_off = if self.cut_off { wire::CUT_OFF } else { 0 };
                     let flags = wire::mark(answer.mode) | raised | cut_off;
@@ -212,12 +217,14 @@ impl Desk {
                         .any(|piece| matches!(piece, Received::Unopened(..)));
                     let bytes = Received::Copied(bytes.to_vec());
                     face.define(head.tag, bytes, buffers);
+                    crash_point!("worker.function-defined");
                 }
                 to_worker::DEFINE => {
                     let (bytes, buffers) =
                         self.assembly
                             .unpack(head.flags, content, self.borrower.as_ref())?;
                     face.define(head.tag, bytes, buffers);
+                    crash_point!("worker.function-defined");
                 }
                 to_worker::FORGET => face.forget(head.tag),
                 to_worker::PART => {
@@ -281,6 +288,7 @@ impl Desk {
             if self.push(face, head, &[bytes]) == Woken::Orphaned {
                 return Woken::Orphaned;
             }
+            crash_point!("worker.part-sent");
         }
         let (more, content) = stream.closing();
         self.push(
@@ -302,6 +310,7 @@ impl Desk {
                 let _ = self.parent_bell.ring();
             }
             self.mailbox.tasks.prepare_sleep();
+            crash_point!("worker.full");
             let needed = parts.iter().map(|part| part.len()).sum();
             if self.mailbox.results.room() < needed {
                 // The parent rings when it has made room; the time-out heals a bell that was not heard.
@@ -339,6 +348,7 @@ impl Desk {
         } else {
             // While it waits it sees for itself, and leaves in an orderly way.
             self.lifeline.slacken();
+            crash_point!("worker.before-sleep");
             self.block(face, None)
         };
         self.mailbox.tasks.cancel_sleep();
