@@ -46,6 +46,7 @@ test-rust: .venv/tools/.ready ## unit, integration and documentation tests of th
 	then $(CARGO) nextest run --workspace --locked; \
 	else timeout -k 10 900 $(CARGO) test --workspace --locked --quiet; fi
 	@timeout -k 10 600 $(CARGO) test --workspace --locked --doc --quiet
+	@timeout -k 10 300 $(CARGO) test -p manyhands-os --features crash-points --test crash --locked --quiet
 
 test-loom: ## every interleaving of ring, mailbox and doorbell, by loom
 	@RUSTFLAGS="--cfg loom" timeout -k 10 900 $(CARGO) test --locked --profile quick --quiet -p manyhands-shm --tests --target-dir $(LOOM_TARGET)
@@ -79,6 +80,7 @@ lint: lint-rust lint-python lint-words deny unsafe-check ## all linters
 lint-rust: .venv/tools/.ready
 	@$(CARGO) fmt --all -- --check
 	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --locked --quiet --features manyhands-py/crash-points -- -D warnings
 	@! $(CARGO) tree --locked -p manyhands -i pyo3 2>/dev/null | grep . || { echo "the engine must know no Python, but manyhands depends on pyo3 (above)"; exit 1; }
 
 lint-python: .venv/tools/.ready
@@ -134,15 +136,16 @@ bench-engine: .venv/tools/.ready ## the engine without Python, by criterion, eac
 figures: .venv/tools/.ready ## writes the README's tables from the last 'make demo' and 'make bench-smoke'
 	@$(TOOLS)/python tools/figures.py README.md
 
-stress: build/wheel.stamp ## kills 500 random workers during mixed maps, and 500 holders of what is shared, for each start method
-	@$(MAKE) .venv/$(FIRST)/.ready
-	@$(PY) benches/stress_kill.py --kills 500 $(STRESS_ARGS)
-	@$(PY) -W ignore benches/stress_shared.py --kills 500 $(STRESS_ARGS)
+# STRESS_ARGS="--seed 7 --method spawn" replays, and narrows down.
+STRESS_KILLS ?= 10000
+stress: build/wheel.stamp build/stress.stamp ## kills 10,000 processes of all kinds, at random moments and named points (half an hour; STRESS_KILLS)
+	@$(MAKE) .venv/$(FIRST)/.ready .venv/stress-$(FIRST)/.ready
+	@$(PY) benches/stress.py --kills $(STRESS_KILLS) --points .venv/stress-$(FIRST)/bin/python $(STRESS_ARGS)
 
-stress-smoke: build/wheel.stamp ## the same with few kills
-	@$(MAKE) .venv/$(FIRST)/.ready
-	@$(PY) benches/stress_kill.py --kills 60 $(STRESS_ARGS)
-	@$(PY) -W ignore benches/stress_shared.py --kills 30 $(STRESS_ARGS)
+stress-smoke: build/wheel.stamp build/stress.stamp ## the same with few kills, at each named point one (fork)
+	@$(MAKE) .venv/$(FIRST)/.ready .venv/stress-$(FIRST)/.ready
+	@$(PY) benches/stress.py --kills 400 $(STRESS_ARGS)
+	@.venv/stress-$(FIRST)/bin/python benches/stress_points.py --method fork --kills 1 $(STRESS_ARGS) 2>&1 | grep -v "^at \|^reached "
 
 # FUZZ_RUNS is how many executions each target gets, FUZZ_TIME how many seconds at most, FUZZ_TARGETS which ones.
 fuzz: ## what is read of other processes, by libFuzzer and AddressSanitizer (FUZZ_RUNS=100000, FUZZ_TIME=0)
@@ -197,6 +200,20 @@ build/wheel.stamp: $(SOURCES) | .venv/tools/.ready
 	@rm -rf dist
 	@mkdir -p build
 	@$(TOOLS)/maturin build --quiet --release --locked --interpreter $(TOOLS)/python --out dist
+	@touch $@
+
+# A second wheel, whose processes kill themselves at named points when they are told to. Not optimised as a whole: it
+# is built in a minute, and beside the other one in another profile.
+build/stress.stamp: $(SOURCES) | .venv/tools/.ready
+	@echo "building the wheel with crash points"
+	@rm -rf build/stress
+	@mkdir -p build
+	@$(TOOLS)/maturin build --quiet --profile quick --locked --features crash-points --interpreter $(TOOLS)/python --out build/stress
+	@touch $@
+
+.venv/stress-%/.ready: build/stress.stamp
+	@[ -x .venv/stress-$*/bin/python ] || "$$(sed -n 's/^$* //p' .venv/found)" -m venv .venv/stress-$*
+	@.venv/stress-$*/bin/python -m pip install --quiet --force-reinstall --no-deps build/stress/manyhands-*.whl
 	@touch $@
 
 .venv/tools/.wheel: build/wheel.stamp
