@@ -144,7 +144,7 @@ stress: build/wheel.stamp build/stress.stamp ## kills 10,000 processes of all ki
 
 stress-smoke: build/wheel.stamp build/stress.stamp ## the same with few kills, at each named point one (fork)
 	@$(MAKE) .venv/$(FIRST)/.ready .venv/stress-$(FIRST)/.ready
-	@$(PY) benches/stress.py --kills 400 $(STRESS_ARGS)
+	@$(PY) benches/stress.py --kills 300 $(STRESS_ARGS)
 	@.venv/stress-$(FIRST)/bin/python benches/stress_points.py --method fork --kills 1 $(STRESS_ARGS) 2>&1 | grep -v "^at \|^reached "
 
 # FUZZ_RUNS is how many executions each target gets, FUZZ_TIME how many seconds at most, FUZZ_TARGETS which ones.
