@@ -62,6 +62,11 @@ def produce(items: Any, most: int) -> None:
         items.put((number, bytes(100)))
 
 
+def echo(connection: Any) -> None:
+    """Gives a long message back."""
+    connection.send_bytes(connection.recv_bytes())
+
+
 def once(method: str) -> None:
     """Everything, and its end."""
     import manyhands
@@ -71,6 +76,13 @@ def once(method: str) -> None:
     segment = SharedMemory(create=True, size=4096)
     nested = context.Process(target=have_a_pool_once, args=(method,))
     nested.start()
+    ours, theirs = context.Pipe()
+    mirror = context.Process(target=echo, args=(theirs,))
+    mirror.start()
+    theirs.close()
+    ours.send_bytes(bytes(4 << 20))  # it takes more than one write, and more than one read
+    assert len(ours.recv_bytes()) == 4 << 20
+    mirror.join()
     with context.Manager() as manager, context.Pool(2) as pool:
         shared = manager.dict()
         items = context.Queue()

@@ -86,6 +86,7 @@ def main() -> int:
     parser.add_argument("--method", default="all", choices=[*METHODS, "all"])
     parser.add_argument("--seed", type=int, default=None, help="replays a run (default: a new one, printed)")
     parser.add_argument("--points", help="a Python with the wheel that has crash points")
+    parser.add_argument("--points-method", choices=METHODS, help="named points for this start method alone")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 20) if options.seed is None else options.seed
     methods = list(METHODS) if options.method == "all" else [options.method]
@@ -115,8 +116,8 @@ def everything(
     """All parts; how many of them failed."""
     wrong = 0
     if options.points:
-        for method in methods:
-            arguments = ["--method", method, "--seed", str(seed)]
+        for method in [options.points_method] if options.points_method else methods:
+            arguments = ["--method", method, "--seed", str(seed), "--kills", "3" if options.kills >= 5000 else "1"]
             wrong += not do(options.points, "stress_points.py", arguments, killed)
     left = max(options.kills - killed.total(), 0)
     parts = shares(left, methods)
