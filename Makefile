@@ -138,13 +138,16 @@ figures: .venv/tools/.ready ## writes the README's tables from the last 'make de
 
 # STRESS_ARGS="--seed 7 --method spawn" replays, and narrows down.
 STRESS_KILLS ?= 10000
-stress: build/wheel.stamp build/stress.stamp ## kills 10,000 processes of all kinds, at random moments and named points (half an hour; STRESS_KILLS)
+STRESS_POOLS ?= 10000
+stress: build/wheel.stamp build/stress.stamp ## kills 10,000 processes of all kinds, at random moments and named points, and opens 10,000 pools (an hour; STRESS_KILLS, STRESS_POOLS)
 	@$(MAKE) .venv/$(FIRST)/.ready .venv/stress-$(FIRST)/.ready
 	@$(PY) benches/stress.py --kills $(STRESS_KILLS) --points .venv/stress-$(FIRST)/bin/python $(STRESS_ARGS)
+	@$(PY) benches/stress_pools.py --pools $(STRESS_POOLS)
 
 stress-smoke: build/wheel.stamp build/stress.stamp ## the same with few kills, at named points with fork alone
 	@$(MAKE) .venv/$(FIRST)/.ready .venv/stress-$(FIRST)/.ready
 	@$(PY) benches/stress.py --kills 600 --points .venv/stress-$(FIRST)/bin/python --points-method fork $(STRESS_ARGS)
+	@$(PY) benches/stress_pools.py --pools 150
 
 # FUZZ_RUNS is how many executions each target gets, FUZZ_TIME how many seconds at most, FUZZ_TARGETS which ones.
 fuzz: ## what is read of other processes, by libFuzzer and AddressSanitizer (FUZZ_RUNS=100000, FUZZ_TIME=0)
