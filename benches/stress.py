@@ -117,7 +117,7 @@ def everything(
     wrong = 0
     if options.points:
         for method in [options.points_method] if options.points_method else methods:
-            arguments = ["--method", method, "--seed", str(seed), "--kills", "3" if options.kills >= 5000 else "1"]
+            arguments = ["--method", method, "--seed", str(seed), "--kills", "1"]
             wrong += not do(options.points, "stress_points.py", arguments, killed)
     left = max(options.kills - killed.total(), 0)
     parts = shares(left, methods)
