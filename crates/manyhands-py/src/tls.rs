@@ -5,6 +5,7 @@
 //! a call is refused, not left waiting for itself. All ends by its deadline, whatever the other end sends meanwhile.
 //! Not here: certificates and names, which are the `ssl` module's, and who may be talked to (`manyhands._tls`).
 
+use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,7 @@ use pyo3::types::PyBytes;
 
 use crate::codec::Held as Bytes;
 use crate::connection::{one, some};
-use crate::fds::duration;
+use crate::fds::{duration, os_error};
 use crate::once::name;
 
 /// Bytes taken from the socket at once, and encrypted at once.
@@ -312,8 +313,7 @@ impl TlsStream {
             };
             drop(self.session.bind(py).call_method0(name!(py, "shutdown")));
         }
-        self.flush_some(py, fd, Deadline::after(Some(Duration::ZERO)))?;
-        Ok(())
+        self.flush_now(py, fd)
     }
 }
 
@@ -370,26 +370,8 @@ impl TlsStream {
 
     /// Sends all records that were made; for who has the turn to send.
     fn flush(&self, py: Python<'_>, fd: BorrowedFd<'_>, deadline: Deadline) -> PyResult<()> {
-        if self.flush_some(py, fd, deadline)? {
-            Ok(())
-        } else {
-            Err(late())
-        }
-    }
-
-    /// Sends records as far as the socket takes them in time; whether none are left. For who has the turn to send.
-    fn flush_some(&self, py: Python<'_>, fd: BorrowedFd<'_>, deadline: Deadline) -> PyResult<bool> {
         let mut unsent = locked(&self.unsent);
-        loop {
-            if unsent.sent == unsent.bytes.len() {
-                let _turn = self.in_session.take_at_once(py)?;
-                let made = self.outgoing.bind(py).call_method0(name!(py, "read"))?;
-                unsent.bytes = made.cast::<PyBytes>()?.as_bytes().to_vec();
-                unsent.sent = 0;
-                if unsent.bytes.is_empty() {
-                    return Ok(true);
-                }
-            }
+        while self.is_left(py, &mut unsent)? {
             let rest = &unsent.bytes[unsent.sent..];
             let sent = some(
                 py,
@@ -397,11 +379,36 @@ impl TlsStream {
                 |left| poll::writable(fd, left),
                 || socket::send_now(fd, rest),
             )?;
-            match sent {
-                None | Some(0) => return Ok(false),
-                Some(sent) => unsent.sent += sent,
+            unsent.sent += sent.ok_or_else(late)?;
+        }
+        Ok(())
+    }
+
+    /// Sends records as far as the socket takes them now; for who has the turn to send. No handler of a signal runs, as
+    /// nobody asked this thread to send.
+    fn flush_now(&self, py: Python<'_>, fd: BorrowedFd<'_>) -> PyResult<()> {
+        let mut unsent = locked(&self.unsent);
+        while self.is_left(py, &mut unsent)? {
+            let rest = &unsent.bytes[unsent.sent..];
+            match socket::send_now(fd, rest) {
+                Ok(sent) => unsent.sent += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(os_error(&error)),
             }
         }
+        Ok(())
+    }
+
+    /// Whether records are left to be sent, those included that the session has made meanwhile.
+    fn is_left(&self, py: Python<'_>, unsent: &mut Unsent) -> PyResult<bool> {
+        if unsent.sent == unsent.bytes.len() {
+            let _turn = self.in_session.take_at_once(py)?;
+            let made = self.outgoing.bind(py).call_method0(name!(py, "read"))?;
+            unsent.bytes = made.cast::<PyBytes>()?.as_bytes().to_vec();
+            unsent.sent = 0;
+        }
+        Ok(unsent.sent < unsent.bytes.len())
     }
 
     /// Sends what the session has to say by itself, if nobody sends and as far as the socket takes it: who receives must
@@ -411,7 +418,7 @@ impl TlsStream {
             return Ok(());
         };
         // That the other end hears nothing any more is no reason not to hear what it said.
-        drop(self.flush_some(py, fd, Deadline::after(Some(Duration::ZERO))));
+        drop(self.flush_now(py, fd));
         let made: usize = self
             .outgoing
             .bind(py)
