@@ -144,9 +144,10 @@ stress: build/wheel.stamp build/stress.stamp ## kills 10,000 processes of all ki
 	@$(PY) benches/stress.py --kills $(STRESS_KILLS) --points .venv/stress-$(FIRST)/bin/python $(STRESS_ARGS)
 	@$(PY) benches/stress_pools.py --pools $(STRESS_POOLS)
 
-stress-smoke: build/wheel.stamp build/stress.stamp ## the same with few kills, at named points with fork alone
+stress-smoke: build/wheel.stamp build/stress.stamp ## the same with few kills, at some of the named points
 	@$(MAKE) .venv/$(FIRST)/.ready .venv/stress-$(FIRST)/.ready
-	@$(PY) benches/stress.py --kills 600 --points .venv/stress-$(FIRST)/bin/python --points-method fork $(STRESS_ARGS)
+	@$(PY) benches/stress.py --kills 400 --points .venv/stress-$(FIRST)/bin/python --points-method fork \
+	    --points-only pool --points-only locks --points-only producers --points-only consumers $(STRESS_ARGS)
 	@$(PY) benches/stress_pools.py --pools 150
 
 # FUZZ_RUNS is how many executions each target gets, FUZZ_TIME how many seconds at most, FUZZ_TARGETS which ones.

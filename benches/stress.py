@@ -87,6 +87,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="replays a run (default: a new one, printed)")
     parser.add_argument("--points", help="a Python with the wheel that has crash points")
     parser.add_argument("--points-method", choices=METHODS, help="named points for this start method alone")
+    parser.add_argument("--points-only", action="append", default=[], help="named points for this kind of victim alone")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 20) if options.seed is None else options.seed
     methods = list(METHODS) if options.method == "all" else [options.method]
@@ -118,6 +119,7 @@ def everything(
     if options.points:
         for method in [options.points_method] if options.points_method else methods:
             arguments = ["--method", method, "--seed", str(seed), "--kills", "1"]
+            arguments += [word for kind in options.points_only for word in ("--only", kind)]
             wrong += not do(options.points, "stress_points.py", arguments, killed)
     left = max(options.kills - killed.total(), 0)
     parts = shares(left, methods)

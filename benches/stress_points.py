@@ -214,12 +214,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=3, help="at each point, for each kind of victim and start method")
     parser.add_argument("--method", default="all", choices=[*METHODS, "all"])
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--only", choices=KINDS)
+    parser.add_argument("--only", choices=KINDS, action="append", help="this kind of victim; again for another one")
     parser.add_argument("--point")
     parser.add_argument("--run", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        return not run(options.method, options.only, options.seed, options.kills, options.point)
+        return not run(options.method, options.only[0], options.seed, options.kills, options.point)
     seed = random.SystemRandom().randrange(1 << 20) if options.seed is None else options.seed
     print(
         f"stress at named points: {options.kills} kills at each, seed {seed}, Python {sys.version.split()[0]}",
@@ -227,7 +227,7 @@ def main() -> int:
     )
     wrong = 0
     for method in METHODS if options.method == "all" else [options.method]:
-        for kind in KINDS if options.only is None else [options.only]:
+        for kind in options.only or KINDS:
             arguments = [__file__, "--run", "--method", method, "--only", kind]
             arguments += ["--kills", str(options.kills), "--seed", str(seed)]
             arguments += ["--point", options.point] if options.point else []
