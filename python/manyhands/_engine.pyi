@@ -7,13 +7,13 @@ from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
 __all__ = [
-    "LOCK_CELL",
     "Buffer",
     "Child",
     "Condition",
     "Crew",
     "Event",
     "Job",
+    "LOCK_CELL",
     "Offer",
     "Pickled",
     "QueueEnds",
@@ -21,6 +21,7 @@ __all__ = [
     "Requests",
     "Seat",
     "SemLock",
+    "TlsStream",
     "__version__",
     "_has_no_reference_pool",
     "cpu_count",
@@ -29,6 +30,7 @@ __all__ = [
     "grow_pipe",
     "held_locks",
     "leave_locks",
+    "loads_payload",
     "memory",
     "overdue",
     "poll_message",
