@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -62,9 +63,14 @@ def produce(items: Any, most: int) -> None:
         items.put((number, bytes(100)))
 
 
-def echo(connection: Any) -> None:
-    """Gives a long message back."""
-    connection.send_bytes(connection.recv_bytes())
+def echo(connection: Any, other: Any) -> None:
+    """Gives a long message back, while signals cut its writes short."""
+    other.close()  # a forked child has it too, and would never see the end
+    message = connection.recv_bytes()
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    connection.send_bytes(message)
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def once(method: str) -> None:
@@ -77,7 +83,7 @@ def once(method: str) -> None:
     nested = context.Process(target=have_a_pool_once, args=(method,))
     nested.start()
     ours, theirs = context.Pipe()
-    mirror = context.Process(target=echo, args=(theirs,))
+    mirror = context.Process(target=echo, args=(theirs, ours))
     mirror.start()
     theirs.close()
     ours.send_bytes(bytes(4 << 20))  # it takes more than one write, and more than one read

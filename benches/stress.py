@@ -95,10 +95,11 @@ def main() -> int:
     print(f"stress: {options.kills:,} kills, seed {seed}, Python {sys.version.split()[0]}", flush=True)
     # Whoever ends it early is told how far it came.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    began, wrong = time.monotonic(), 0
+    began = time.monotonic()
+    wrong: list[str] = []
     killed: collections.Counter[tuple[str, str]] = collections.Counter()
     try:
-        wrong = everything(options, methods, seed, killed)
+        everything(options, methods, seed, killed, wrong)
     except KeyboardInterrupt:
         print("cut short", flush=True)
     print(f"\n{'killed':<26}" + "".join(f"{method:>12}" for method in methods))
@@ -106,21 +107,26 @@ def main() -> int:
         print(f"{what:<26}" + "".join(f"{killed[what, method]:>12,}" for method in methods))
     total = killed.total()
     print(
-        f"{total:,} kills in {time.monotonic() - began:.0f} s, seed {seed}; parts that failed: {wrong}; again: {replay}"
+        f"{total:,} kills in {time.monotonic() - began:.0f} s, seed {seed}; parts that failed: "
+        f"{', '.join(wrong) or 'none'}; again: {replay}"
     )
     return 1 if wrong or total < options.kills else 0
 
 
 def everything(
-    options: argparse.Namespace, methods: list[str], seed: int, killed: collections.Counter[tuple[str, str]]
-) -> int:
-    """All parts; how many of them failed."""
-    wrong = 0
+    options: argparse.Namespace,
+    methods: list[str],
+    seed: int,
+    killed: collections.Counter[tuple[str, str]],
+    wrong: list[str],
+) -> None:
+    """All parts; notes which of them failed."""
     if options.points:
         for method in [options.points_method] if options.points_method else methods:
             arguments = ["--method", method, "--seed", str(seed), "--kills", "1"]
             arguments += [word for kind in options.points_only for word in ("--only", kind)]
-            wrong += not do(options.points, "stress_points.py", arguments, killed)
+            if not do(options.points, "stress_points.py", arguments, killed):
+                wrong.append(f"stress_points.py, {method}")
     left = max(options.kills - killed.total(), 0)
     parts = shares(left, methods)
     parts.sort(key=lambda part: part[0] == "stress_kill.py")
@@ -132,8 +138,8 @@ def everything(
             weight = sum(WEIGHT[one[1]] for one in fair[fair.index((program, method, kills)) :])
             kills = max(-(-rest * WEIGHT[method] // weight), 5)
         arguments = ["--method", method, "--seed", str(seed), "--kills", str(kills)]
-        wrong += not do(sys.executable, program, arguments, killed)
-    return wrong
+        if not do(sys.executable, program, arguments, killed):
+            wrong.append(f"{program}, {method}")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,13 @@ def change(lock: Any, numbers: Any, begun: Any) -> None:
             numbers[1] += 1
 
 
+def hold(lock: Any, holds: Any) -> None:
+    """Holds it until it is killed."""
+    with lock:
+        holds.set()
+        time.sleep(PATIENCE)
+
+
 def meet(barrier: Any, begun: Any) -> None:
     begun.set()
     while True:
@@ -173,19 +180,31 @@ class Rounds:
         for kind in ("Lock", "RLock", "Condition"):
             lock = getattr(self.context, kind)()
             for _ in range(self.kills // 3):
+                died = [self.holder(lock)] if self.order and "of-the-dead" in self.order else []
                 process = self.victim(change, lock, numbers)
                 self.strike(process)
+                died.append(process.pid)
                 try:
                     claim(lock.acquire(), "acquire() without a limit returned without the lock")
                     claim(numbers[0] == numbers[1], f"a {kind} was free and guards {list(numbers)}")
                 except OwnerDied as death:
                     told += 1
-                    claim(death.pid == process.pid, f"{death} is not about {process.pid}")
+                    claim(death.pid in died, f"{death} is not about {died}")
                     claim(lock.acquire(timeout=PATIENCE) if kind != "Condition" else lock.acquire(), "it is no lock")
                 numbers[0] = numbers[1]
                 lock.release()
         claim(told or self.order, "no holder was ever hit")
         return f"{told} of {self.kills // 3 * 3} were holders"
+
+    def holder(self, lock: Any) -> int:
+        """A process that was killed while it held the lock."""
+        holds = self.context.Event()
+        process = self.context.Process(target=hold, args=(lock, holds), daemon=True)
+        process.start()
+        claim(holds.wait(PATIENCE), "nobody holds the lock")
+        process.kill()
+        process.join()
+        return int(process.pid)
 
     def barriers(self) -> str:
         broken = 0
