@@ -235,7 +235,8 @@ build/stress.stamp: $(SOURCES) | .venv/tools/.ready
 .venv/%/.ready: build/wheel.stamp
 	@[ -x .venv/$*/bin/python ] || { echo "setting up Python $* in .venv/$*"; \
 	    "$$(sed -n 's/^$* //p' .venv/found)" -m venv .venv/$* && \
-	    .venv/$*/bin/python -m pip install --quiet $$(.venv/$*/bin/python tools/extra.py test); }
+	    .venv/$*/bin/python -m pip install --quiet $$(.venv/$*/bin/python tools/extra.py test) && \
+	    .venv/$*/bin/python -m pip install --quiet --target .venv/$*/closures $$(.venv/$*/bin/python tools/extra.py closures); }
 	@.venv/$*/bin/python -m pip install --quiet --force-reinstall --no-deps dist/manyhands-*.whl
 	@touch $@
 

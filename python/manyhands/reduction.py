@@ -11,7 +11,7 @@ import functools
 import io
 import os
 import sys
-from _pickle import Pickler, loads
+from _pickle import Pickler, PicklingError, loads
 from abc import ABCMeta
 
 from . import _neighbours, context
@@ -67,8 +67,18 @@ register = ForkingPickler.register
 
 
 def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
-    """Pickle `obj` into a binary file, as ForkingPickler does."""
-    ForkingPickler(file, protocol).dump(obj)
+    """Pickle `obj` into a binary file, as ForkingPickler does; where cloudpickle is installed, also what has no name."""
+    begin = file.tell() if type(file) is io.BytesIO else None
+    try:
+        ForkingPickler(file, protocol).dump(obj)
+    except (AttributeError, TypeError, PicklingError) as error:
+        if begin is None:
+            raise  # what was written of it is gone
+        from . import _closures
+
+        file.seek(begin)
+        file.truncate()
+        _closures.dump(obj, file, error=error)
 
 
 # ---- descriptors ----

@@ -190,6 +190,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         data["init_main_from_name"] = main_name
     else:
         path = getattr(main, "__file__", None)
+        if path is not None and path.startswith("<"):
+            path = None  # "<stdin>": there is nothing that a child could run
         if path is not None:
             if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:
                 path = os.path.join(process.ORIGINAL_DIR, path)

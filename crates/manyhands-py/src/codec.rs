@@ -2,17 +2,19 @@
 //!
 //! Plain values are written by hand (`plain`), all others by CPython's own C pickler, protocol 5, straight into a
 //! buffer of ours; large buffers stay out of band. What users registered, with `copyreg` or with
-//! `reduction.ForkingPickler.register`, counts, however late it was registered.
+//! `reduction.ForkingPickler.register`, counts, however late it was registered. What it refuses, as it has no name to be
+//! found by, cloudpickle may write (`manyhands._closures`).
 //! Always: an encoder is used by one call at a time. A `__reduce__` that pickles again
 //! (or uses the pool) takes another one, so there is no state to confuse.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use manyhands::engine::{Payload, Received, Reply, SharedBuffer};
 use pyo3::IntoPyObjectExt;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyMemoryError, PyOSError};
+use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -28,6 +30,7 @@ const KEEP: usize = 64 << 10;
 
 /// Where the pickler writes: the `write` method of a file, and the buffer callback.
 #[pyclass(frozen, module = "manyhands._engine")]
+#[derive(Default)]
 struct Sink {
     bytes: Mutex<Vec<u8>>,
     buffers: Mutex<Vec<SharedBuffer>>,
@@ -124,6 +127,8 @@ struct Tables {
     copyreg: Py<PyDict>,
     extra: Py<PyDict>,
     pickler: Py<PyAny>,
+    /// What a pickler raises for what it cannot write.
+    refused: Py<PyAny>,
     loads: Py<PyAny>,
 }
 
@@ -147,6 +152,7 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
                 .cast_into::<PyDict>()?
                 .unbind(),
             pickler: pickle.getattr("Pickler")?.unbind(),
+            refused: pickle.getattr("PicklingError")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
         })
     })
@@ -155,13 +161,7 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
 impl Encoder {
     fn new(py: Python<'_>) -> PyResult<Self> {
         let tables = tables(py)?;
-        let sink = Bound::new(
-            py,
-            Sink {
-                bytes: Mutex::default(),
-                buffers: Mutex::default(),
-            },
-        )?;
+        let sink = Bound::new(py, Sink::default())?;
         let options = PyDict::new(py);
         options.set_item("buffer_callback", sink.getattr("keep")?)?;
         let pickler = tables.pickler.bind(py).call((&sink, 5), Some(&options))?;
@@ -190,6 +190,61 @@ impl Encoder {
     }
 }
 
+/// Whether this process sends functions that nobody else has: 0 before that is known, then 1 for no, 2 for yes.
+static INTERACTIVE: AtomicU8 = AtomicU8::new(0);
+
+/// This process works for another, which has the functions.
+pub(crate) fn never_interactive() {
+    INTERACTIVE.store(1, Relaxed);
+}
+
+fn is_interactive(py: Python<'_>) -> PyResult<bool> {
+    match INTERACTIVE.load(Relaxed) {
+        0 => {
+            let main = py
+                .import(name!(py, "sys"))?
+                .getattr(name!(py, "modules"))?
+                .get_item(name!(py, "__main__"));
+            let file = main.and_then(|main| main.getattr(name!(py, "__file__")));
+            // "<stdin>" is no file.
+            if file.is_ok_and(|file| !file.to_string().starts_with('<')) {
+                never_interactive();
+                return Ok(false);
+            }
+            let found = py
+                .import(name!(py, "manyhands._closures"))?
+                .call_method0(name!(py, "is_interactive"))?
+                .is_truthy()?;
+            INTERACTIVE.store(1 + u8::from(found), Relaxed); // whoever asks finds out the same
+            Ok(found)
+        }
+        known => Ok(known == 2),
+    }
+}
+
+/// Pickles by value what has no name to be found by, if that can be done; `error` is what the pickler said.
+#[cold]
+fn by_value(py: Python<'_>, value: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<Payload> {
+    let sink = Bound::new(py, Sink::default())?;
+    let error = error.map(|error| error.into_value(py));
+    py.import(name!(py, "manyhands._closures"))?.call_method1(
+        name!(py, "dump"),
+        (value, &sink, sink.getattr("keep")?, error),
+    )?;
+    let sink = sink.get();
+    Ok(Payload {
+        bytes: std::mem::take(&mut *locked(&sink.bytes)),
+        buffers: std::mem::take(&mut *locked(&sink.buffers)),
+    })
+}
+
+/// Whether a pickler's error may be about something that has no name to be found by.
+fn is_nameless(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyAttributeError>(py)
+        || error.is_instance_of::<PyTypeError>(py)
+        || tables(py).is_ok_and(|tables| error.is_instance(py, tables.refused.bind(py)))
+}
+
 /// Pickles `value`. The error is the pickler's own.
 pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payload> {
     match plain::encode(value) {
@@ -200,6 +255,9 @@ pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Paylo
 
 /// Pickles `value`, plain or not: for what is kept as a pickle.
 pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payload> {
+    if is_interactive(py)? {
+        return by_value(py, value, None);
+    }
     let spare = locked(&SPARE).pop();
     let mut encoder = match spare {
         Some(mut encoder) => {
@@ -213,7 +271,10 @@ pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payl
         let _ = locked(&encoder.sink.get().bytes).try_reserve_exact(encoder.last);
     }
     // An encoder whose dump failed is thrown away with whatever it has memoised.
-    crate::fast::call1(encoder.dump.bind(py), value)?;
+    match crate::fast::call1(encoder.dump.bind(py), value) {
+        Err(error) if is_nameless(py, &error) => return by_value(py, value, Some(error)),
+        outcome => outcome?,
+    };
     crate::fast::call0(encoder.clear_memo.bind(py))?;
     let sink = encoder.sink.get();
     let mut bytes = locked(&sink.bytes);

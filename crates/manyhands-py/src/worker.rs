@@ -316,6 +316,7 @@ fn serve(
     cpu_time: Option<f64>,
 ) -> PyResult<()> {
     crash_point!("worker.seated");
+    codec::never_interactive();
     let mut desk = Desk::sit(seat.get().take()?)?;
     let mut worker = Worker {
         py,
