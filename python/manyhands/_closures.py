@@ -9,6 +9,7 @@ Not here: where pickles are written (`_engine`, `reduction`).
 from __future__ import annotations
 
 import collections
+import importlib
 import sys
 from typing import Any
 
@@ -21,10 +22,9 @@ _ABOUT_NAMES = ("local object", "<lambda>", "not found as", "not the same object
 
 def _cloudpickle() -> Any:
     try:
-        import cloudpickle
+        return importlib.import_module("cloudpickle")
     except ImportError:
         return None
-    return cloudpickle
 
 
 def is_interactive() -> bool:
