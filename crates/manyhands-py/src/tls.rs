@@ -12,12 +12,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use manyhands_os::clock::Deadline;
+use manyhands_os::clock::{Deadline, now_ns};
 use manyhands_os::{poll, socket};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyBlockingIOError, PyEOFError, PyOSError};
+use pyo3::exceptions::{PyBlockingIOError, PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes};
 
 use crate::codec::Held as Bytes;
 use crate::connection::{one, some};
@@ -26,8 +26,6 @@ use crate::once::name;
 
 /// Bytes taken from the socket at once, and encrypted at once.
 const SOME: usize = 1 << 18;
-/// The most that one record holds.
-const RECORD: usize = 1 << 14;
 /// The session may have so much to say by itself that the other end does not hear.
 const UNHEARD: usize = 1 << 20;
 /// How often who waits for another thread's turn looks for signals.
@@ -89,10 +87,12 @@ impl Turn {
         }
     }
 
-    /// For what is held for no wait.
-    fn take_at_once(&self, py: Python<'_>) -> PyResult<Taken<'_>> {
-        let taken = self.take(py, Deadline::after(None))?;
-        Ok(taken.expect("without a deadline the time is never up"))
+    /// For what is held for no wait. `None`: this very thread has it, and was interrupted where that does no harm.
+    fn take_at_once(&self, py: Python<'_>) -> PyResult<Option<Taken<'_>>> {
+        if *locked(&self.holder) == Some(thread::current().id()) {
+            return Ok(None);
+        }
+        self.take(py, Deadline::after(None))
     }
 }
 
@@ -117,6 +117,8 @@ struct TlsStream {
     session: Py<PyAny>,
     incoming: Py<PyAny>,
     outgoing: Py<PyAny>,
+    /// The `ssl` module runs signals' handlers when it has called OpenSSL, not while it does, so a handler may go on with
+    /// the session.
     in_session: Turn,
     /// Records go out in the order in which they were made.
     sending: Turn,
@@ -338,6 +340,11 @@ fn is(py: Python<'_>, error: &PyErr, class: &str) -> PyResult<bool> {
     Ok(error.is_instance(py, &class))
 }
 
+/// Whether an error is of a signal's handler, not the `ssl` module's: that one ran when the bytes had been read.
+fn is_stray(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    Ok(!is(py, error, "SSLError")? && !error.is_instance_of::<PyMemoryError>(py))
+}
+
 impl TlsStream {
     /// The next `N` bytes from `at` on, which are there.
     fn head<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -503,35 +510,71 @@ impl TlsStream {
         }
     }
 
+    /// Decrypts what is left of a record, or the next one.
+    ///
+    /// When the handler of a signal raises, the `ssl` module says so instead of how many bytes it has read. So only one is
+    /// read, where it is not known how many there are, and it is seen whether that came.
     fn read(&self, py: Python<'_>) -> PyResult<Heard> {
         let _turn = self.in_session.take_at_once(py)?;
-        let answer = self
-            .session
-            .bind(py)
-            .call_method1(name!(py, "read"), (RECORD,));
-        match answer {
-            Ok(bytes) => {
-                let bytes = bytes.cast::<PyBytes>()?.as_bytes();
-                if bytes.is_empty() {
+        if self.pending(py)? == 0 {
+            let before = now_ns() as u8;
+            let one = PyByteArray::new(py, &[before]);
+            match self.read_into(py, &one) {
+                Ok(0) => return Ok(Heard::End),
+                Ok(_) => self.keep(&one.to_vec())?,
+                Err(error) if is(py, &error, "SSLWantReadError")? => return Ok(Heard::Nothing),
+                Err(error)
+                    if is(py, &error, "SSLZeroReturnError")? || is(py, &error, "SSLEOFError")? =>
+                {
                     return Ok(Heard::End);
                 }
-                let mut plain = locked(&self.plain);
-                plain.try_reserve(bytes.len()).map_err(|_| {
-                    pyo3::exceptions::PyMemoryError::new_err(
-                        "no memory for the message that is arriving",
-                    )
-                })?;
-                plain.extend_from_slice(bytes);
-                Ok(Heard::Something)
+                Err(error) => {
+                    let came = self.pending(py)? > 0 || one.to_vec() != [before];
+                    if came && is_stray(py, &error)? {
+                        self.keep(&one.to_vec())?;
+                    }
+                    return Err(error);
+                }
             }
-            Err(error) if is(py, &error, "SSLWantReadError")? => Ok(Heard::Nothing),
-            Err(error)
-                if is(py, &error, "SSLZeroReturnError")? || is(py, &error, "SSLEOFError")? =>
-            {
-                Ok(Heard::End)
-            }
-            Err(error) => Err(error),
         }
+        let rest = self.pending(py)?;
+        if rest > 0 {
+            let room = PyByteArray::new(py, &vec![0; rest]);
+            match self.read_into(py, &room) {
+                Ok(came) => self.keep(room.to_vec().get(..came).unwrap_or_default())?,
+                Err(error) => {
+                    if is_stray(py, &error)? {
+                        self.keep(&room.to_vec())?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Heard::Something)
+    }
+
+    /// How many bytes of a record are decrypted and not read yet.
+    fn pending(&self, py: Python<'_>) -> PyResult<usize> {
+        self.session
+            .bind(py)
+            .call_method0(name!(py, "pending"))?
+            .extract()
+    }
+
+    fn read_into(&self, py: Python<'_>, room: &Bound<'_, PyByteArray>) -> PyResult<usize> {
+        self.session
+            .bind(py)
+            .call_method1(name!(py, "read"), (room.len(), room))?
+            .extract()
+    }
+
+    fn keep(&self, bytes: &[u8]) -> PyResult<()> {
+        let mut plain = locked(&self.plain);
+        plain
+            .try_reserve(bytes.len())
+            .map_err(|_| PyMemoryError::new_err("no memory for the message that is arriving"))?;
+        plain.extend_from_slice(bytes);
+        Ok(())
     }
 }
 
