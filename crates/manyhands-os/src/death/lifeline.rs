@@ -92,7 +92,10 @@ impl Lifeline {
         let mut polled = [PollFd::new(&self.fd, PollFlags::empty())];
         let now = crate::clock::timespec(Some(std::time::Duration::ZERO));
         let _ = rustix::event::poll(&mut polled, now.as_ref());
-        !polled[0].revents().contains(PollFlags::HUP)
+        if polled[0].revents().contains(PollFlags::HUP) {
+            self.taut = false; // whoever asks again is told again
+        }
+        self.taut
     }
 
     /// From now on it does not: this process looks for itself.
@@ -114,3 +117,19 @@ impl Lifeline {
 
 /// Linux's number for it on every machine that we run on.
 const F_SETSIG: i32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_came_before_is_told_to_everyone_who_asks() {
+        let hold = Hold::new().unwrap();
+        let (line, _) = hold.line().unwrap();
+        drop(hold);
+        let mut line = Lifeline::new(line);
+        assert!(!line.tauten());
+        // A worker asks before its initializer, and again before each task.
+        assert!(!line.tauten());
+    }
+}
