@@ -348,6 +348,17 @@ def test_a_handler_may_send_while_the_thread_receives(ends: tuple[Connection, Co
     assert beats > 10
 
 
+def test_what_a_handler_raises_ends_a_poll(ends: tuple[Connection, Connection]) -> None:
+    def ring(*_: object) -> None:
+        raise TimeoutError("enough")
+
+    ours, theirs = ends
+    with alarms(ring, 0.05), pytest.raises(TimeoutError, match="enough"):
+        ours.poll(20)
+    theirs.send_bytes(b"still there")
+    assert ours.recv_bytes() == b"still there"
+
+
 def test_a_handler_that_would_wait_for_its_own_thread_is_refused(ends: tuple[Connection, Connection]) -> None:
     ours, theirs = ends
     told: list[str] = []

@@ -288,7 +288,11 @@ impl TlsStream {
         }
         match self.more(py, fd, deadline) {
             Err(error) if error.is_instance_of::<PyEOFError>(py) => Ok(true),
-            Err(error) if error.is_instance_of::<PyOSError>(py) => {
+            // With a number it is the system's or the session's; without, a signal's handler may have raised it.
+            Err(error)
+                if error.is_instance_of::<PyOSError>(py)
+                    && !error.value(py).getattr(name!(py, "errno"))?.is_none() =>
+            {
                 *locked(&self.kept) = Some(error);
                 Ok(true)
             }
