@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import family
-from stress_shared import METHODS, PATIENCE, SPARED, Unreached, Wrong, armed, claim
+from stress_shared import METHODS, PATIENCE, SPARED, Striker, Unreached, Wrong, armed, claim
 
 import killing
 
@@ -77,8 +77,10 @@ def put_under_lock(lock: Any, items: Any, begun: Any) -> None:
         begun.set()
 
 
-class Family:
-    """Kills one after the other."""
+class Family(Striker):
+    """Kills those whom others depend on."""
+
+    LONGEST = 0.01
 
     def __init__(self, method: str, chance: random.Random, kills: int, order: str | None = None) -> None:
         import manyhands
@@ -92,19 +94,6 @@ class Family:
         # The longest that anybody has outlived whom he depended on.
         self.slowest = 0.0
         self.tasks = 0
-
-    def strike(self, process: Any, longest: float = 0.01) -> None:
-        """Kills it after a moment, or waits until it has killed itself."""
-        if self.order is None:
-            time.sleep(self.chance.random() * longest)
-        else:
-            process.join(SPARED)
-        unreached = self.order is not None and process.is_alive()
-        process.kill()
-        process.join()
-        if unreached:
-            raise Unreached
-        self.killed += process.exitcode == -signal.SIGKILL  # not who had found a queue to be a wreck, and ended
 
     def all_gone(self, mark: str, but: set[int], since: float) -> None:
         """Waits until of the marked processes only some are left."""

@@ -135,8 +135,30 @@ def consume(items: Any, got: Any, begun: Any) -> None:
 # ---- what is checked ----
 
 
-class Rounds:
-    """Kills one victim after the other."""
+class Striker:
+    """Kills one victim after the other, at most so many seconds after it has begun; with an order they do it themselves."""
+
+    LONGEST = 0.003
+    chance: random.Random
+    order: str | None
+    killed: int
+
+    def strike(self, process: Any) -> None:
+        """Kills it after a moment, or waits until it has killed itself."""
+        if self.order is None:
+            time.sleep(self.chance.random() * self.LONGEST)
+        else:
+            process.join(SPARED)
+        unreached = self.order is not None and process.is_alive()
+        process.kill()
+        process.join()
+        if unreached:
+            raise Unreached
+        self.killed += process.exitcode == -signal.SIGKILL  # not who had found a queue to be a wreck, and ended
+
+
+class Rounds(Striker):
+    """Kills those who hold, wait, produce and consume."""
 
     def __init__(self, context: Any, chance: random.Random, kills: int, order: str | None = None) -> None:
         self.context = context
@@ -153,19 +175,6 @@ class Rounds:
         process.start()
         claim(begun.wait(PATIENCE), f"{target.__name__} did not begin")
         return process
-
-    def strike(self, process: Any) -> None:
-        """Kills it after a moment, or waits until it has killed itself."""
-        if self.order is None:
-            time.sleep(self.chance.random() * 0.003)
-        else:
-            process.join(SPARED)
-        unreached = self.order is not None and process.is_alive()
-        process.kill()
-        process.join()
-        if unreached:
-            raise Unreached
-        self.killed += process.exitcode == -signal.SIGKILL  # not who had found a queue to be a wreck, and ended
 
     def strike_aside(self, process: Any, faults: list[Unreached]) -> None:
         """The same in another thread."""
