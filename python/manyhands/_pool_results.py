@@ -13,6 +13,7 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any, ClassVar, Self, TypeVar
     from typing import Generic as _Generic
 
@@ -60,6 +61,19 @@ class ApplyResult(_Generic[_R]):
         """Wait until the call ended, at most ``timeout`` seconds."""
         if self._handle.wait(timeout):
             self._pool = None
+
+    def __await__(self) -> Generator[Any, None, _R]:
+        """Wait for the call in a coroutine of asyncio: ``value = await result``.
+
+        No thread waits meanwhile. When the waiting task is cancelled, so is the call, as by ``cancel(force=True)``: a
+        worker that runs it is killed and replaced (a pool of threads lets it end). ``asyncio.shield(result)`` prevents
+        that. Raises what `get` raises; RuntimeError outside of a coroutine that runs in asyncio.
+
+        Differs: new.
+        """
+        from ._awaiting import value_of
+
+        return value_of(self, self._handle).__await__()
 
     def get(self, timeout: float | None = None) -> _R:
         """Return the value, or raise what the call raised; `TimeoutError` after ``timeout`` seconds."""
@@ -113,6 +127,26 @@ class IMapIterator(Iterator[_R]):
         return value
 
     __next__ = next
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _R:
+        """Wait for the next value in a coroutine of asyncio: ``async for value in pool.imap(...)``.
+
+        No thread waits meanwhile. When the waiting task is cancelled, so is the map, as by ``cancel(force=True)``: workers
+        that run calls of it are killed and replaced (a pool of threads lets them end).
+
+        Differs: new.
+        """
+        from ._awaiting import next_of
+
+        taken = await next_of(self._handle)
+        if not taken:
+            self._pool = None
+            raise StopAsyncIteration
+        value: _R = taken[0]
+        return value
 
 
 class IMapUnorderedIterator(IMapIterator[_R]):

@@ -43,6 +43,7 @@ class Job:
         self._done = False
         self._cancelled = False
         self._callbacks = (callback, error_callback)
+        self._watchers: list[Callable[[], object]] = []
 
     # What the caller asks.
 
@@ -60,6 +61,13 @@ class Job:
             with self._changed:
                 self._changed.wait_for(self.ready, timeout)
         return self._done
+
+    def watch(self, watcher: Callable[[], object]) -> bool:
+        """Have `watcher()` called by the thread that completes it; False: it is done already."""
+        with self._changed:
+            if not self._done:
+                self._watchers.append(watcher)
+            return not self._done
 
     def value(self) -> Any:
         """Return the value or raise the exception; only when ready."""
@@ -104,8 +112,11 @@ class Job:
             self._settled += 1
             self._take_in(index, value, failure)
             complete = self._complete()
+            is_awaited = bool(self._watchers) and self._here()
         if complete:
             self._finish()
+        elif is_awaited:
+            self._tell_watchers()
 
     def expect(self, count: int) -> None:
         """There are `count` tasks, no more."""
@@ -145,7 +156,14 @@ class Job:
         with self._changed:
             self._done = True
             self._changed.notify_all()
+        self._tell_watchers()
         self._crew.forget(self)
+
+    def _tell_watchers(self) -> None:
+        with self._changed:
+            watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher()
 
     # How parts are kept.
 
@@ -158,6 +176,10 @@ class Job:
     def _abandon(self, failure: BaseException) -> None:
         if self._failure is None:
             self._failure = failure
+
+    def _here(self) -> bool:
+        """Whether there is something for a reader before all is done."""
+        return False
 
     def _assembled(self) -> Any:
         return self._parts[0]
@@ -210,6 +232,14 @@ class StreamJob(Job):
         if self._ordered:
             return self._taken in self._parts
         return bool(self._arrived)
+
+    def watch_next(self, watcher: Callable[[], object]) -> bool:
+        """Have `watcher()` called when there may be something to take; False: there is already."""
+        with self._changed:
+            is_late = self._done or self._here() or self._ended()
+            if not is_late:
+                self._watchers.append(watcher)
+            return not is_late
 
     def next(self, timeout: float | None = None) -> tuple[Any] | tuple[()] | None:
         """Return the next value as (value,); () at the end, None when `timeout` seconds passed."""

@@ -153,6 +153,8 @@ class Queue(Generic[_T]):
         # The engine's half: made when it is first needed, because subclasses may yet put wrappers around what it
         # is made of.  False: they did, and all goes through these.
         self._ends: Any = None
+        # Those who wait in event loops, once there is one.
+        self._waiters: Any = None
 
     def _engine_ends(self) -> Any:
         """Return the engine's half of this queue, or False."""
@@ -252,6 +254,10 @@ class Queue(Generic[_T]):
             self._buffer.append(entry)
             self._notempty.notify()
 
+    def _put_with_place(self, obj: _T) -> None:
+        """Put an item for which `_claim` has taken a place."""
+        self._post(obj)
+
     def _places(self) -> Any:
         """Return what the feeder releases when an item that had a place will not be sent.
 
@@ -348,6 +354,35 @@ class Queue(Generic[_T]):
         """get(block=False)"""
         return self.get(False)
 
+    # ---- in asyncio ----
+
+    async def aget(self) -> _T:
+        """Take the oldest item out of the queue, in a coroutine of asyncio: ``item = await queue.aget()``.
+
+        No thread waits meanwhile. Those of one event loop get items in the order in which they came. Who is cancelled
+        has taken nothing. Raises what get() raises; ``asyncio.wait_for(queue.aget(), seconds)`` limits the wait.
+
+        Differs: new.
+        """
+        return await self._awaited().get(self)  # type: ignore[no-any-return]
+
+    async def aput(self, obj: _T) -> None:
+        """Put an item into the queue, in a coroutine of asyncio: ``await queue.aput(item)``.
+
+        While a bounded queue is full, one thread waits for places for all who await one; they get them in the order in
+        which they came. Who is cancelled has put nothing. Raises what put() raises.
+
+        Differs: new.
+        """
+        await self._awaited().put(self, obj)
+
+    def _awaited(self) -> Any:
+        if self._waiters is None:
+            from ._awaiting import Waiters
+
+            self._waiters = Waiters()
+        return self._waiters
+
     # ---- looking ----
 
     def qsize(self) -> int:
@@ -410,6 +445,8 @@ class Queue(Generic[_T]):
         """Say that this process will neither put nor get any more; what it has put will be delivered."""
         self._closed = True
         self._ends = None
+        if self._waiters is not None:
+            self._waiters.wake()
         close = self._close
         if close:
             self._close = None
@@ -593,6 +630,9 @@ class JoinableQueue(Queue[_T]):
     def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
         """Put an item into the queue, as Queue.put() does; join() waits for it to be done."""
         self._claim(block, timeout)
+        self._put_with_place(obj)
+
+    def _put_with_place(self, obj: _T) -> None:
         # First: who gets the item may be done with it before this call returns.  Without the lock: join() waits for
         # the last task to be done, whenever it was put.
         self._unfinished_tasks.release()

@@ -145,6 +145,11 @@ impl Handle {
         self.job.watch(watcher, self.crew.watch())
     }
 
+    /// Has `watcher()` called by the tending thread when a stream may have something to take. `false`: it has already.
+    fn watch_next(&self, watcher: Py<PyAny>) -> bool {
+        self.job.watch_next(watcher, self.crew.watch())
+    }
+
     /// Whether a worker has begun it.
     fn has_begun(&self) -> bool {
         let job: Arc<dyn engine::Job> = self.job.clone();

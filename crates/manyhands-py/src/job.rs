@@ -18,6 +18,7 @@ use pyo3::types::PyList;
 
 use crate::answer::{Face, Failure, Pickled, abandoned, mode};
 use crate::stray;
+use crate::watchers::{self, Watchers};
 use crate::window::Window;
 use crate::{codec, fast};
 
@@ -81,11 +82,21 @@ struct State {
     ahead: usize,
 }
 
+impl State {
+    /// Whether the reader of a stream has something to take.
+    fn has_next(&self, kind: Kind) -> bool {
+        !self.opened.is_empty()
+            || !self.returned.is_empty()
+            || self.expected == Some(self.taken)
+            || match kind {
+                Kind::Unordered => !self.arrivals.is_empty(),
+                _ => self.parts.front().is_some_and(Option::is_some),
+            }
+    }
+}
+
 /// What to call with the value, and what with the exception.
 type Callbacks = (Option<Py<PyAny>>, Option<Py<PyAny>>);
-
-/// What a future wants to be called when its job is done, and what has the pool hurry meanwhile.
-type Watcher = (Py<PyAny>, Watch);
 
 /// What a pool was asked to do in one call.
 pub(crate) struct PyJob {
@@ -102,7 +113,7 @@ pub(crate) struct PyJob {
     /// Set with the state locked.
     has_callbacks: AtomicBool,
     callbacks: Mutex<Callbacks>,
-    watcher: Mutex<Option<Watcher>>,
+    watchers: Watchers,
     /// A part was cancelled before a worker began it.
     withdrawn: AtomicBool,
     /// For messages. Taken only by `drop`.
@@ -146,7 +157,7 @@ impl PyJob {
             window: Window::None,
             has_callbacks: AtomicBool::new(callback.is_some() || error_callback.is_some()),
             callbacks: Mutex::new((callback, error_callback)),
-            watcher: Mutex::default(),
+            watchers: Watchers::default(),
             withdrawn: AtomicBool::new(false),
             function: Some(function),
             learns: false,
@@ -193,18 +204,27 @@ impl PyJob {
     /// Has `watcher` called when the job is done. `false`: it is done already.
     pub(crate) fn watch(&self, watcher: Py<PyAny>, watch: Watch) -> bool {
         let state = self.state();
-        if state.expected == Some(state.arrived) {
+        if !self.is_done() {
+            self.has_callbacks.store(true, Ordering::Relaxed); // ordered by the lock
+        }
+        drop(state);
+        // Either it is not done yet, and whoever completes it sees the flag; or it is being finished, which takes all
+        // watchers when its callbacks have run.
+        self.watchers.add((watcher, watch), || self.is_done())
+    }
+
+    /// Has `watcher` called when a stream may have something for its reader. `false`: it has already.
+    pub(crate) fn watch_next(&self, watcher: Py<PyAny>, watch: Watch) -> bool {
+        let state = self.state();
+        if state.has_next(self.kind) {
             return false;
         }
-        let before = self
-            .watcher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace((watcher, watch));
         self.has_callbacks.store(true, Ordering::Relaxed); // ordered by the lock
-        drop(state);
-        drop(before);
-        true
+        self.watchers.add((watcher, watch), || false)
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Ordered | Kind::Unordered)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -229,7 +249,7 @@ impl PyJob {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.done.load(Ordering::Acquire) // pairs with the stores of `conclude` and `finish`
+        self.done.load(Ordering::Acquire) // pairs with the stores of `conclude`, `finish` and `tell_reader`
     }
 
     /// The caller gave up: nothing more is drawn for it.
@@ -278,13 +298,15 @@ impl PyJob {
 
     fn conclude(&self, state: &State) -> News {
         let complete = state.expected == Some(state.arrived);
+        let is_heard = self.has_callbacks.load(Ordering::Relaxed);
         match (complete, self.kind) {
-            (true, _) if self.has_callbacks.load(Ordering::Relaxed) => News::Finish,
+            (true, _) if is_heard => News::Finish,
             (true, _) => {
                 self.done.store(true, Ordering::Release);
                 News::Look
             }
             (false, Kind::Single | Kind::List) => News::None,
+            (false, _) if is_heard && state.has_next(self.kind) => News::Finish,
             (false, Kind::Ordered | Kind::Unordered) => News::Look,
         }
     }
@@ -307,14 +329,7 @@ impl PyJob {
 
     /// Whether the reader of a stream has something to take.
     pub(crate) fn has_next(&self) -> bool {
-        let state = self.state();
-        !state.opened.is_empty()
-            || !state.returned.is_empty()
-            || state.expected == Some(state.taken)
-            || match self.kind {
-                Kind::Unordered => !state.arrivals.is_empty(),
-                _ => state.parts.front().is_some_and(Option::is_some),
-            }
+        self.state().has_next(self.kind)
     }
 
     /// The next value of a stream. `go_on`: the input, which waited for that, is to be drawn from again.
@@ -590,12 +605,7 @@ impl PyJob {
         };
         visit.call(&callbacks.0)?;
         visit.call(&callbacks.1)?;
-        let Ok(watcher) = self.watcher.try_lock() else {
-            return Ok(());
-        };
-        if let Some((watcher, _)) = &*watcher {
-            visit.call(watcher)?;
-        }
+        self.watchers.visit(visit)?;
         let Ok(state) = self.state.try_lock() else {
             return Ok(());
         };
@@ -625,13 +635,13 @@ impl PyJob {
             .callbacks
             .try_lock()
             .map(|mut callbacks| std::mem::take(&mut *callbacks));
-        let watcher = self.watcher.try_lock().map(|mut watcher| watcher.take());
+        let watchers = self.watchers.try_take();
         let state = self
             .state
             .try_lock()
             .map(|mut state| std::mem::take(&mut *state));
         // Dropped without the locks: what goes may run code of the user.
-        drop((callbacks, watcher, state));
+        drop((callbacks, watchers, state));
     }
 
     /// Whether the job ended without failure; only for jobs that are done.
@@ -657,10 +667,7 @@ impl Drop for PyJob {
                     .get_mut()
                     .unwrap_or_else(PoisonError::into_inner),
             ),
-            self.watcher
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
+            self.watchers.leave(),
             std::mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner)),
         ));
         if Python::try_attach(|_| drop(goes.take())).is_none() {
@@ -696,29 +703,43 @@ impl Job for PyJob {
     }
 
     fn finish(&self) {
-        let watcher = self
-            .watcher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some((watcher, _watch)) = watcher {
-            // The future's outcome is that of the job, which is there; its callbacks may wait for it.
-            self.done.store(true, Ordering::Release);
-            Python::attach(|py| {
-                if let Err(error) = fast::call0(watcher.bind(py)) {
-                    error.write_unraisable(py, None);
-                }
-                drop(watcher);
-            });
+        if self.is_stream() {
+            self.tell_reader();
             return;
         }
+        let callbacks = std::mem::take(
+            &mut *self
+                .callbacks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if callbacks.0.is_some() || callbacks.1.is_some() {
+            self.call_back(callbacks);
+        }
+        // The outcome is there; what a watcher calls may wait for it.
+        let watchers = self
+            .watchers
+            .take(|| self.done.store(true, Ordering::Release));
+        watchers::call(watchers);
+    }
+}
+
+impl PyJob {
+    fn tell_reader(&self) {
+        let state = self.state();
+        self.has_callbacks.store(false, Ordering::Relaxed); // ordered by the lock
+        let is_complete = state.expected == Some(state.arrived);
+        let watchers = self.watchers.take(|| {
+            if is_complete {
+                self.done.store(true, Ordering::Release);
+            }
+        });
+        drop(state);
+        watchers::call(watchers);
+    }
+
+    fn call_back(&self, (callback, error_callback): Callbacks) {
         Python::attach(|py| {
-            let (callback, error_callback) = std::mem::take(
-                &mut *self
-                    .callbacks
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
             let called = match self.value(py) {
                 Ok(value) => {
                     callback.map(|callback| fast::call1(callback.bind(py), value.bind(py)))
@@ -734,7 +755,6 @@ impl Job for PyJob {
                 error.write_unraisable(py, None);
             }
         });
-        self.done.store(true, Ordering::Release);
     }
 }
 

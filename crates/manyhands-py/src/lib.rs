@@ -27,6 +27,7 @@ mod shorthand;
 mod stray;
 mod sync;
 mod tls;
+mod watchers;
 mod window;
 mod worker;
 
