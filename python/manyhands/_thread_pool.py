@@ -1,0 +1,101 @@
+"""A pool of threads: `ThreadPool`.
+
+Always: the interface is that of `Pool`, and what only processes can do is refused.  Not here: the work (`_thread_crew`).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from . import pool, util
+from .context import _usable_processors
+
+TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+__all__ = ["ThreadPool"]
+
+
+class ThreadPool(pool.Pool):
+    """A pool of threads: the interface of `Pool`, in this process; nothing is pickled.
+
+    ``processes``: int, the number of threads, at least 1; None: as many as the program may use
+    processors. ``initializer(*initargs)`` runs first in each thread.
+
+    Differs: SystemExit in a call raises `manyhands.TaskExited`; an initializer that raises in every
+    thread raises `manyhands.BrokenPool`; `imap` draws its input as the threads need it; calls that are not
+    done when the pool is terminated raise `manyhands.PoolTerminated`.
+    """
+
+    __module__ = "manyhands.pool"
+    _wrap_exception = False
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make a worker's thread: a seam for subclasses."""
+        from .dummy import Process
+
+        return Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        from ._thread_crew import ThreadCrew
+
+        self._pool: list[Any] = []
+        self._state = pool.INIT
+        self._ctx = None
+        if processes is None:
+            processes = _usable_processors()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._maxtasksperchild = None
+        self._crew: Any = ThreadCrew(initializer, self._initargs)
+        try:
+            self._repopulate_pool()
+        except BaseException:
+            self._crew.terminate()
+            raise
+        self._terminate = util.Finalize(self, self._crew.terminate, exitpriority=15)
+        self._state = pool.RUN
+
+    def _repopulate_pool(self) -> None:
+        """Start as many threads as are missing."""
+        while len(self._pool) < self._processes:
+            thread = self.Process(self._ctx, target=self._crew.serve)
+            thread.name = thread.name.replace("Process", "PoolWorker")
+            thread.daemon = True
+            self._crew.enroll()
+            thread.start()
+            self._pool.append(thread)
+            util.debug("added worker")
+
+    def _tended(self) -> Any:
+        self._check_running()
+        return self._crew
+
+    def _terms(self, retries: int | None, task_timeout: float | None) -> None:
+        if retries is not None or task_timeout is not None:
+            raise ValueError("threads cannot be killed: retries and task_timeout are for pools of processes")
+
+    def join(self) -> None:
+        """Wait for the threads to end, after `close` or `terminate`."""
+        util.debug("joining pool")
+        if self._state == pool.RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (pool.CLOSE, pool.TERMINATE):
+            raise ValueError("In unknown state")
+        self._crew.hurry()
+        for thread in self._pool:
+            if thread is not threading.current_thread():
+                thread.join()
