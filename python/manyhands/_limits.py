@@ -1,4 +1,4 @@
-"""What a pool's calls may ask for beyond an answer: another try, a limit in time.
+"""What a pool's calls may ask for beyond an answer: another try, a limit in time, to go before others.
 
 Always: bad values are refused where they are given.  Not here: the keeping of a limit (the engine, and the kernel).
 """
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-# (retries, seconds until a call is asked to end, seconds until its worker is killed)
-Terms = tuple[int, float | None, float | None]
+# (retries, seconds until a call is asked to end, seconds until its worker is killed, priority)
+Terms = tuple[int, float | None, float | None, int]
 
 
-def terms(retries: int, task_timeout: float | None, task_grace: float) -> Terms:
+def terms(retries: int, task_timeout: float | None, task_grace: float, priority: int = 0) -> Terms:
     """What the engine is told."""
     retries = count("retries", retries)
     task_grace = seconds("task_grace", task_grace)
     if task_timeout is None or task_timeout == float("inf"):
-        return retries, None, None
+        return retries, None, None, priority
     task_timeout = span("task_timeout", task_timeout)
     # Without time to clean up there is no point in asking.
-    return retries, task_timeout if task_grace else None, task_timeout + task_grace
+    return retries, task_timeout if task_grace else None, task_timeout + task_grace, priority
 
 
 def count(name: str, value: Any) -> int:
@@ -36,6 +36,14 @@ def count(name: str, value: Any) -> int:
     value = operator.index(value)
     if not 0 <= value < 1 << 32:
         raise ValueError(f"{name} must be 0 or more, not {value}")
+    return int(value)
+
+
+def rank(value: Any) -> int:
+    """A priority."""
+    value = operator.index(value)
+    if not -(1 << 31) <= value < 1 << 31:
+        raise ValueError(f"priority must be from -2**31 to 2**31 - 1, not {value}")
     return int(value)
 
 

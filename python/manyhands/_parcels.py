@@ -65,6 +65,9 @@ class ParcelCrew:
     def apply_async(self, func: Any, args: Collection[Any], kwds: Mapping[str, Any], *rest: Any) -> Any:
         return self._crew.apply_async(_call, self._parcel((func, args, kwds)), {}, *rest)
 
+    def launch(self, job: Any, func: Any, args: Collection[Any], kwds: Mapping[str, Any]) -> None:
+        self._crew.launch(job, _call, self._parcel((func, args, kwds)), {})
+
     def map(self, func: Any, iterable: Iterable[Any], *rest: Any, **options: Any) -> Any:
         return self._crew.map(func, _Parcels(self._reducers, iterable), *rest, **options)
 

@@ -36,6 +36,12 @@ class ApplyResult(_Generic[_R]):
         self._pool: Pool | None = pool
         self._handle = handle
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be sent to another process inside of an object: give it as an argument of a"
+            " call of its own, or its value, which get() returns"
+        )
+
     def ready(self) -> bool:
         """Whether the call ended."""
         return self._handle.ready()
@@ -94,15 +100,39 @@ class MapResult(ApplyResult[list[_R]]):
 
     __module__ = "manyhands.pool"
 
+    def __init__(self, pool: Pool, handle: _engine.Job, bar: Any = None) -> None:
+        super().__init__(pool, handle)
+        # The thread that shows the progress.
+        self._bar = bar
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all calls ended, at most ``timeout`` seconds."""
+        super().wait(timeout)
+        self._leave_bar()
+
+    def get(self, timeout: float | None = None) -> list[_R]:
+        """Return the values, or raise what the call that failed first raised; `TimeoutError` after ``timeout`` seconds."""
+        try:
+            return super().get(timeout)
+        finally:
+            self._leave_bar()
+
+    def _leave_bar(self) -> None:
+        # What the caller prints next comes after the bar's last state.
+        if self._bar is not None and self._handle.ready():
+            self._bar.join()
+            self._bar = None
+
 
 class IMapIterator(Iterator[_R]):
     """The values of a map one by one, in the order of the input."""
 
     __module__ = "manyhands.pool"
 
-    def __init__(self, pool: Pool, handle: _engine.Job) -> None:
+    def __init__(self, pool: Pool, handle: _engine.Job, bar: Any = None) -> None:
         self._pool: Pool | None = pool
         self._handle = handle
+        self._bar = bar
 
     def __iter__(self) -> Self:
         return self
@@ -117,7 +147,7 @@ class IMapIterator(Iterator[_R]):
 
     def next(self, timeout: float | None = None) -> _R:
         """Return the next value; `TimeoutError` after ``timeout`` seconds; StopIteration at the end."""
-        taken = self._handle.next(timeout)
+        taken = self._handle.next(timeout) if self._bar is None else self._bar.next(timeout)
         if taken is None:
             raise TimeoutError
         if not taken:
@@ -142,6 +172,8 @@ class IMapIterator(Iterator[_R]):
         from ._awaiting import next_of
 
         taken = await next_of(self._handle)
+        if self._bar is not None:
+            self._bar.took(taken)
         if not taken:
             self._pool = None
             raise StopAsyncIteration

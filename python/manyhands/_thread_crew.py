@@ -44,6 +44,10 @@ class Job:
         self._cancelled = False
         self._callbacks = (callback, error_callback)
         self._watchers: list[Callable[[], object]] = []
+        self._sizes: dict[
+            int, int
+        ] = {}  # items of tasks that are under way, if somebody wants to know how many are done
+        self._items_done = 0
 
     # What the caller asks.
 
@@ -61,6 +65,18 @@ class Job:
             with self._changed:
                 self._changed.wait_for(self.ready, timeout)
         return self._done
+
+    def fail(self, error: BaseException) -> None:
+        """End with an exception, for a job that was deferred."""
+        self.give_up(error)
+
+    def count(self, index: int, items: int) -> None:
+        """Task `index` is of so many items."""
+        self._sizes[index] = items
+
+    def progress(self) -> int:
+        """Return how many items are done."""
+        return self._items_done
 
     def watch(self, watcher: Callable[[], object]) -> bool:
         """Have `watcher()` called by the thread that completes it; False: it is done already."""
@@ -110,6 +126,7 @@ class Job:
             if self._done:
                 return  # given up meanwhile
             self._settled += 1
+            self._items_done += self._sizes.pop(index, 0)
             self._take_in(index, value, failure)
             complete = self._complete()
             is_awaited = bool(self._watchers) and self._here()
@@ -384,6 +401,23 @@ class ThreadCrew:
         self._tasks.put(_Task(job, 0, lambda: function(*args, **kwds)))
         return job
 
+    def defer(
+        self, function: Callable[..., Any], callback: Any = None, error_callback: Any = None, terms: None = None
+    ) -> Job:
+        """Make a job whose call is started by `launch`, or that is told by its `fail` why it is not."""
+        return Job(self, 1, callback, error_callback)
+
+    def launch(self, job: Job, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]) -> None:
+        """Start the call of a job that was deferred, unless it was cancelled meanwhile."""
+        if job.ready():
+            return
+        try:
+            self._begin(job)
+        except Exception as error:  # the pool is over
+            job.fail(error)
+            return
+        self._tasks.put(_Task(job, 0, lambda: function(*args, **kwds)))
+
     def map(
         self,
         function: Callable[..., Any],
@@ -395,6 +429,7 @@ class ThreadCrew:
         error_callback: Any = None,
         waits: bool = False,
         terms: None = None,
+        counts: bool = False,
     ) -> MapJob:
         """Call `function` with each item; the value is the list of values."""
         items = list(iterable)
@@ -407,6 +442,8 @@ class ThreadCrew:
             job.expect(0)
         for index in range(count):
             part = items[index * chunksize : (index + 1) * chunksize]
+            if counts:
+                job.count(index, len(part))
             self._tasks.put(_Task(job, index, _mapped(function, part, starred)))
         return job
 
@@ -419,6 +456,7 @@ class ThreadCrew:
         buffersize: int | None = None,
         terms: None = None,
         buffer_bytes: int | None = None,
+        counts: bool = False,
     ) -> StreamJob:
         """Call `function` with each item; the values are taken one by one."""
         if buffer_bytes is not None:
@@ -429,12 +467,14 @@ class ThreadCrew:
         self._begin(job)
         # A thread of its own: the input may itself be waiting for this pool's workers.
         feeder = threading.Thread(
-            target=self._feed, args=(job, function, iterator, chunksize), name="manyhands-feeder", daemon=True
+            target=self._feed, args=(job, function, iterator, chunksize, counts), name="manyhands-feeder", daemon=True
         )
         feeder.start()
         return job
 
-    def _feed(self, job: StreamJob, function: Callable[..., Any], iterator: Iterator[Any], chunksize: int) -> None:
+    def _feed(
+        self, job: StreamJob, function: Callable[..., Any], iterator: Iterator[Any], chunksize: int, counts: bool
+    ) -> None:
         drawn = 0
         while job.room(drawn, self._workers * 2 + _AHEAD):
             try:
@@ -446,6 +486,8 @@ class ThreadCrew:
                 break
             if not part:
                 break
+            if counts:
+                job.count(drawn, len(part))
             self._tasks.put(_Task(job, drawn, _mapped(function, part, False)))
             drawn += 1
             del part

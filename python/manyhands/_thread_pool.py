@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 
-from . import pool, util
+from . import _graph, pool, util
 from .context import _usable_processors
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
@@ -66,7 +66,8 @@ class ThreadPool(pool.Pool):
         except BaseException:
             self._crew.terminate()
             raise
-        self._terminate = util.Finalize(self, self._crew.terminate, exitpriority=15)
+        self._graph = _graph.Graph(self._crew)
+        self._terminate = util.Finalize(self, _terminate, args=(self._crew, self._graph), exitpriority=15)
         self._state = pool.RUN
 
     def _repopulate_pool(self) -> None:
@@ -84,9 +85,11 @@ class ThreadPool(pool.Pool):
         self._check_running()
         return self._crew
 
-    def _terms(self, retries: int | None, task_timeout: float | None) -> None:
+    def _terms(self, retries: int | None, task_timeout: float | None, priority: int | None) -> None:
         if retries is not None or task_timeout is not None:
             raise ValueError("threads cannot be killed: retries and task_timeout are for pools of processes")
+        if priority is not None:
+            raise ValueError("threads take calls in their order: priority is for pools of processes")
 
     def join(self) -> None:
         """Wait for the threads to end, after `close` or `terminate`."""
@@ -99,3 +102,8 @@ class ThreadPool(pool.Pool):
         for thread in self._pool:
             if thread is not threading.current_thread():
                 thread.join()
+
+
+def _terminate(crew: Any, graph: _graph.Graph) -> None:
+    crew.terminate()
+    graph.terminate()

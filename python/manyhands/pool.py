@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Sized
 
-from . import _engine, _limits, _seats, _shortage, _stacks, util  # noqa: F401
+from . import _engine, _graph, _limits, _progress, _seats, _shortage, _stacks, util  # noqa: F401
 from ._pool_results import ApplyResult as ApplyResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import IMapIterator as IMapIterator
@@ -233,8 +233,9 @@ class Pool:
             if isinstance(error, OSError):
                 raise _shortage.told(error, what) from None
             raise
+        self._graph = _graph.Graph(self._crew)
         self._terminate = util.Finalize(
-            self, Pool._terminate_pool, args=(self._crew, self._staff, self._tender), exitpriority=15
+            self, Pool._terminate_pool, args=(self._crew, self._staff, self._tender, self._graph), exitpriority=15
         )
         self._state = RUN
 
@@ -290,14 +291,15 @@ class Pool:
         crew: _engine.Crew = self._crew
         return crew
 
-    def _terms(self, retries: int | None, task_timeout: float | None) -> _limits.Terms | None:
-        """What a call asks for that has `retries` or a `task_timeout` of its own; None: what the pool has for all."""
-        if retries is None and task_timeout is None:
+    def _terms(self, retries: int | None, task_timeout: float | None, priority: int | None) -> _limits.Terms | None:
+        """What a call asks for that has terms of its own; None: what the pool has for all."""
+        if retries is None and task_timeout is None and priority is None:
             return None
         return _limits.terms(
             self._retries if retries is None else retries,
             self._task_timeout if task_timeout is None else task_timeout,
             self._task_grace,
+            0 if priority is None else _limits.rank(priority),
         )
 
     def apply(
@@ -308,17 +310,25 @@ class Pool:
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
     ) -> _R:
         """Call ``func(*args, **kwds)`` in a worker and return its value.
 
-        ``retries`` and ``task_timeout``: as for the pool, for this call alone; None: the pool's. (So in all methods.)
+        ``retries`` and ``task_timeout``: as for the pool, for this call alone; None: the pool's. ``priority``: int, calls
+        with a higher one are begun before those with a lower one; None: 0. (So in all methods.) Arguments that are
+        results of `apply_async` and its like, or futures, stand for their values: see `apply_async`.
 
         Raises what the call raised, with its traceback in the worker as ``__cause__``;
         `manyhands.WorkerDied` when the worker died; ValueError when the pool is closed.
         """
         self._check_running()
-        terms = self._terms(retries, task_timeout)
-        value: _R = self._crew.apply(func, args if type(args) is tuple else tuple(args), dict(kwds), terms)
+        terms = self._terms(retries, task_timeout, priority)
+        args, kwds = args if type(args) is tuple else tuple(args), dict(kwds)
+        if _graph.any_pending(args, kwds):
+            return self.apply_async(
+                func, args, kwds, retries=retries, task_timeout=task_timeout, priority=priority
+            ).get()
+        value: _R = self._crew.apply(func, args, kwds, terms)
         return value
 
     def apply_async(
@@ -331,16 +341,25 @@ class Pool:
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
     ) -> ApplyResult[_R]:
         """Start ``func(*args, **kwds)`` in a worker; return its `ApplyResult` at once.
 
         ``callback(value)`` or ``error_callback(exception)`` is called in a thread of this process before the
         result is ready. What a callback raises goes to `sys.unraisablehook`.
+
+        An argument, positional or by keyword, that is itself such a result, of this pool or of another, or a
+        `concurrent.futures.Future`, stands for its value: the call begins when all of them are there, and raises what the
+        first of them that failed raised. One inside of a list or another object does not.
+
+        Differs: results and futures as arguments are new; ``callback`` and the result are the standard library's.
         """
         crew = self._tended()
-        args = args if type(args) is tuple else tuple(args)
-        terms = self._terms(retries, task_timeout)
-        return ApplyResult(self, crew.apply_async(func, args, dict(kwds), callback, error_callback, terms))
+        args, kwds = args if type(args) is tuple else tuple(args), dict(kwds)
+        terms = self._terms(retries, task_timeout, priority)
+        if _graph.any_pending(args, kwds):
+            return ApplyResult(self, self._graph.submit(func, args, kwds, callback, error_callback, terms))
+        return ApplyResult(self, crew.apply_async(func, args, kwds, callback, error_callback, terms))
 
     def map(
         self,
@@ -350,15 +369,21 @@ class Pool:
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
+        progress_bar: bool = False,
+        progress_bar_options: Mapping[str, Any] | None = None,
     ) -> list[_R]:
         """Call ``func`` with each item, in the workers; return the list of values, in order.
 
         ``chunksize``: int, items in one task; None: chosen, and shrinking towards the end.
+        ``progress_bar``: show a bar of tqdm, in a terminal or a notebook; ``progress_bar_options``: what tqdm is given, such
+        as ``{"desc": "pages", "total": 1000}``. It counts items whose calls ended, however they did. (So in all maps.)
         Raises the exception of the call that failed first, after all calls ended.
 
         Differs: an input without length is drawn as the workers need it.
         """
-        return self._map(func, iterable, chunksize, False, self._terms(retries, task_timeout))
+        bar = _progress.wanted(progress_bar, progress_bar_options)
+        return self._map(func, iterable, chunksize, False, self._terms(retries, task_timeout, priority), bar)
 
     def starmap(
         self,
@@ -368,9 +393,13 @@ class Pool:
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
+        progress_bar: bool = False,
+        progress_bar_options: Mapping[str, Any] | None = None,
     ) -> list[_R]:
         """Like `map`, for items that are iterables of arguments: ``func(*item)``."""
-        return self._map(func, iterable, chunksize, True, self._terms(retries, task_timeout))
+        bar = _progress.wanted(progress_bar, progress_bar_options)
+        return self._map(func, iterable, chunksize, True, self._terms(retries, task_timeout, priority), bar)
 
     def _map(
         self,
@@ -379,11 +408,18 @@ class Pool:
         chunksize: int | None,
         starred: bool,
         terms: _limits.Terms | None,
+        bar: _progress.Wanted,
     ) -> list[Any]:
         self._check_running()
-        handle = self._crew.map(func, iterable, _len(iterable), _chunksize(chunksize), starred, waits=True, terms=terms)
+        length = _len(iterable)
+        handle = self._crew.map(
+            func, iterable, length, _chunksize(chunksize), starred, waits=True, terms=terms, counts=bar is not None
+        )
         try:
-            handle.wait()
+            if bar is None:
+                handle.wait()
+            else:
+                _progress.Bar(handle, length, bar).follow()
         except BaseException:
             handle.cancel()
             raise
@@ -400,10 +436,14 @@ class Pool:
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
+        progress_bar: bool = False,
+        progress_bar_options: Mapping[str, Any] | None = None,
     ) -> MapResult[_R]:
         """Like `map`, but return a `MapResult` at once. An input without length is read here."""
-        terms = self._terms(retries, task_timeout)
-        return self._map_async(func, iterable, chunksize, callback, error_callback, False, terms)
+        terms = self._terms(retries, task_timeout, priority)
+        bar = _progress.wanted(progress_bar, progress_bar_options)
+        return self._map_async(func, iterable, chunksize, callback, error_callback, False, terms, bar)
 
     def starmap_async(
         self,
@@ -415,10 +455,14 @@ class Pool:
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
+        progress_bar: bool = False,
+        progress_bar_options: Mapping[str, Any] | None = None,
     ) -> MapResult[_R]:
         """Like `starmap`, but return a `MapResult` at once."""
-        terms = self._terms(retries, task_timeout)
-        return self._map_async(func, iterable, chunksize, callback, error_callback, True, terms)
+        terms = self._terms(retries, task_timeout, priority)
+        bar = _progress.wanted(progress_bar, progress_bar_options)
+        return self._map_async(func, iterable, chunksize, callback, error_callback, True, terms, bar)
 
     def _map_async(
         self,
@@ -429,15 +473,26 @@ class Pool:
         error_callback: Any,
         starred: bool,
         terms: _limits.Terms | None,
+        bar: _progress.Wanted,
     ) -> MapResult[Any]:
         crew = self._tended()
         length = _len(iterable)
         if length is None:
             iterable = list(iterable)
             length = len(iterable)
-        handle = crew.map(func, iterable, length, _chunksize(chunksize), starred, callback, error_callback, terms=terms)
+        handle = crew.map(
+            func,
+            iterable,
+            length,
+            _chunksize(chunksize),
+            starred,
+            callback,
+            error_callback,
+            terms=terms,
+            counts=bar is not None,
+        )
         crew.attend()
-        return MapResult(self, handle)
+        return MapResult(self, handle, None if bar is None else _progress.Bar(handle, length, bar).follow_in_thread())
 
     def imap(
         self,
@@ -449,6 +504,9 @@ class Pool:
         buffer_bytes: int | None = None,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
+        progress_bar: bool = False,
+        progress_bar_options: Mapping[str, Any] | None = None,
     ) -> IMapIterator[_R]:
         """Like `map`, but return an iterator over the values, in order, as they come.
 
@@ -462,8 +520,9 @@ class Pool:
         Differs: the input is drawn as the workers need it, not all at once; ``buffersize`` and
         ``buffer_bytes`` are new.
         """
-        terms = self._terms(retries, task_timeout)
-        return IMapIterator(self, self._stream(func, iterable, chunksize, True, buffersize, buffer_bytes, terms))
+        terms = self._terms(retries, task_timeout, priority)
+        bar = _progress.wanted(progress_bar, progress_bar_options)
+        return IMapIterator(self, *self._stream(func, iterable, chunksize, True, buffersize, buffer_bytes, terms, bar))
 
     def imap_unordered(
         self,
@@ -475,11 +534,15 @@ class Pool:
         buffer_bytes: int | None = None,
         retries: int | None = None,
         task_timeout: float | None = None,
+        priority: int | None = None,
+        progress_bar: bool = False,
+        progress_bar_options: Mapping[str, Any] | None = None,
     ) -> IMapUnorderedIterator[_R]:
         """Like `imap`, with the values in the order in which they come."""
-        terms = self._terms(retries, task_timeout)
+        terms = self._terms(retries, task_timeout, priority)
+        bar = _progress.wanted(progress_bar, progress_bar_options)
         return IMapUnorderedIterator(
-            self, self._stream(func, iterable, chunksize, False, buffersize, buffer_bytes, terms)
+            self, *self._stream(func, iterable, chunksize, False, buffersize, buffer_bytes, terms, bar)
         )
 
     def _stream(
@@ -491,21 +554,24 @@ class Pool:
         buffersize: int | None,
         buffer_bytes: int | None,
         terms: _limits.Terms | None,
-    ) -> _engine.Job:
+        bar: _progress.Wanted,
+    ) -> tuple[_engine.Job, _progress.Bar | None]:
         size = _chunksize(chunksize)
         assert size is not None
         buffersize = _at_least_one("buffersize", buffersize)
         buffer_bytes = _at_least_one("buffer_bytes", buffer_bytes)
-        return self._tended().stream(
-            func, iterable, size, ordered, buffersize, terms=terms, buffer_bytes=buffer_bytes
-        )  # fmt: skip
+        counts = bar is not None
+        handle = self._tended().stream(
+            func, iterable, size, ordered, buffersize, terms=terms, buffer_bytes=buffer_bytes, counts=counts
+        )
+        return handle, None if bar is None else _progress.Bar(handle, _len(iterable), bar)
 
     def close(self) -> None:
         """Take no more calls; the workers end when those accepted are done."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            self._crew.close()
+            self._graph.close()
 
     def terminate(self) -> None:
         """End the workers now; calls that are not done raise `manyhands.PoolTerminated`."""
@@ -526,10 +592,11 @@ class Pool:
             process.join()
 
     @staticmethod
-    def _terminate_pool(crew: _engine.Crew, staff: _Staff, tender: _Tender) -> None:
+    def _terminate_pool(crew: _engine.Crew, staff: _Staff, tender: _Tender, graph: _graph.Graph) -> None:
         if not crew.is_ours():
             return
         crew.terminate()
+        graph.terminate()
         crew.join(_GRACE)
         tender.stop()
         for process in staff.processes:

@@ -299,3 +299,53 @@ def wait_first(number: int) -> int:
     if number == 0:
         time.sleep(4)
     return number
+
+
+def add_one(x: int) -> int:
+    return x + 1
+
+
+def killed(_: object = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleepy_same(seconds: float, x: Any) -> Any:
+    time.sleep(seconds)
+    return x
+
+
+def note(path: str, what: object) -> None:
+    """Note that this call has begun."""
+    with open(path, "a") as file:
+        file.write(f"{what}\n")
+
+
+def wait_for_file(path: str) -> None:
+    while not pathlib.Path(path).exists():
+        time.sleep(0.005)
+
+
+def note_and_wait(path: str, what: object, gate: str) -> None:
+    note(path, what)
+    wait_for_file(gate)
+
+
+def note_and_die_once(path: str, died: str) -> None:
+    note(path, "dies")
+    if not pathlib.Path(died).exists():
+        pathlib.Path(died).touch()
+        killed()
+
+
+def die_once_at(bad: int, died: str, x: int) -> int:
+    if x == bad and not pathlib.Path(died).exists():
+        pathlib.Path(died).touch()
+        killed()
+    return x
+
+
+def wait_from(first: int, gate: str, x: int) -> int:
+    """Calls from the first one on wait for the gate."""
+    if x >= first:
+        wait_for_file(gate)
+    return x

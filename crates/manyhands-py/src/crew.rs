@@ -450,6 +450,50 @@ impl PyCrew {
         })
     }
 
+    /// A job whose call is handed in by `launch`, or that is told by its `fail` why it is not.
+    #[pyo3(signature = (function, callback=None, error_callback=None, terms=None))]
+    fn defer(
+        &self,
+        function: &Bound<'_, PyAny>,
+        callback: Option<Py<PyAny>>,
+        error_callback: Option<Py<PyAny>>,
+        terms: Option<PyTerms>,
+    ) -> Handle {
+        let job = PyJob::new(
+            Kind::Single,
+            Some(1),
+            function.clone().unbind(),
+            callback,
+            error_callback,
+        );
+        Handle {
+            crew: Arc::clone(&self.crew),
+            job: Arc::new(job.with_terms(terms.map(|terms| terms.0)).that_waits()),
+        }
+    }
+
+    /// Hands in the call of a job that was deferred, unless it was cancelled meanwhile.
+    fn launch(
+        &self,
+        py: Python<'_>,
+        handle: &Bound<'_, Handle>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let job = &handle.get().job;
+        if !job.end_wait() {
+            return Ok(());
+        }
+        if let Err(error) = self.call(py, job, function, args, kwds) {
+            let is_stray = stray::is_stray(py, &error);
+            tell(job, job.fail(py, 0, error.clone_ref(py)), Some(&*self.crew));
+            return if is_stray { Err(error) } else { Ok(()) };
+        }
+        self.crew.attend();
+        Ok(())
+    }
+
     /// Calls `function(*args, **kwds)` in a worker; gives the job, whose exceptions are those of an executor.
     fn submit(
         &self,
@@ -478,7 +522,7 @@ impl PyCrew {
     /// is about to wait for it, and draws it.
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
     #[pyo3(signature = (function, iterable, len, chunksize, starred, callback=None, error_callback=None, waits=false,
-                        terms=None))]
+                        terms=None, counts=false))]
     fn map(
         &self,
         py: Python<'_>,
@@ -491,6 +535,7 @@ impl PyCrew {
         error_callback: Option<Py<PyAny>>,
         waits: bool,
         terms: Option<PyTerms>,
+        counts: bool,
     ) -> PyResult<Handle> {
         let job = PyJob::new(
             Kind::List,
@@ -500,6 +545,7 @@ impl PyCrew {
             error_callback,
         )
         .that_learns(chunksize.is_none())
+        .that_counts(counts)
         .with_terms(terms.map(|terms| terms.0));
         self.feed(py, job, function, iterable, len, chunksize, starred, waits)
     }
@@ -508,7 +554,8 @@ impl PyCrew {
     /// ahead of the reader, and none while values of `buffer_bytes` wait for him.
     #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
     #[pyo3(signature = (
-        function, iterable, chunksize, ordered, buffersize=None, starred=false, terms=None, buffer_bytes=None
+        function, iterable, chunksize, ordered, buffersize=None, starred=false, terms=None, buffer_bytes=None,
+        counts=false
     ))]
     fn stream(
         &self,
@@ -521,6 +568,7 @@ impl PyCrew {
         starred: bool,
         terms: Option<PyTerms>,
         buffer_bytes: Option<u64>,
+        counts: bool,
     ) -> PyResult<Handle> {
         let kind = if ordered {
             Kind::Ordered
@@ -534,6 +582,7 @@ impl PyCrew {
         };
         let mut job = PyJob::new(kind, None, function.clone().unbind(), None, None)
             .with_window(window)
+            .that_counts(counts)
             .with_terms(terms.map(|terms| terms.0));
         if self.face == Face::Executor {
             job = job.of_executor(name_of(function));
@@ -644,7 +693,8 @@ impl PyCrew {
     }
 }
 
-/// What a call, or every call of a pool, asks for: `(retries, soft limit, hard limit)`, in seconds or None.
+/// What a call, or every call of a pool, asks for: `(retries, soft limit, hard limit, priority)`, the limits in seconds or
+/// None.
 #[derive(Clone, Copy)]
 struct PyTerms(Terms);
 
@@ -652,10 +702,15 @@ impl<'py> FromPyObject<'_, 'py> for PyTerms {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let (retries, soft, hard): (u32, Option<f64>, Option<f64>) = object.extract()?;
+        let (retries, soft, hard, priority): (u32, Option<f64>, Option<f64>, i32) =
+            object.extract()?;
         let seconds = |time: Option<f64>| time.map(seconds_of).transpose();
         let limit = Limit::new(seconds(soft)?, seconds(hard)?);
-        Ok(Self(Terms { retries, limit }))
+        Ok(Self(Terms {
+            retries,
+            limit,
+            priority,
+        }))
     }
 }
 

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use manyhands::engine::{self, Crew, Refused, Waited, Wish};
+use manyhands::engine::{self, Abandoned, Crew, Outcome, Refused, Waited, Wish};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::items::tell;
 use crate::job::{Next, PyJob};
+use crate::progress::Progress;
 use crate::stray;
 use crate::window::Window;
 
@@ -104,6 +106,19 @@ impl Handle {
         self.job.was_successful(py)
     }
 
+    /// Ends a deferred job with an exception, unless its call was handed in.
+    fn fail(&self, py: Python<'_>, error: &Bound<'_, PyAny>) {
+        if self.job.end_wait() {
+            let error = PyErr::from_value(error.clone());
+            tell(&self.job, self.job.fail(py, 0, error), Some(&*self.crew));
+        }
+    }
+
+    /// How many items are done, of a job that counts them.
+    fn progress(&self) -> usize {
+        self.job.progress().map_or(0, Progress::done)
+    }
+
     /// Waits until the value is there, `timeout` seconds at most.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
@@ -166,6 +181,15 @@ impl Handle {
     fn abort(&self, py: Python<'_>, force: bool) -> bool {
         if self.job.is_done() {
             return false;
+        }
+        if self.job.end_wait() {
+            let why = Outcome::Abandoned(Arc::new(Abandoned::Cancelled));
+            tell(
+                &self.job,
+                engine::Job::settle(&*self.job, 0, why),
+                Some(&*self.crew),
+            );
+            return true;
         }
         let undrawn = self.job.withdraw();
         let job: Arc<dyn engine::Job> = self.job.clone();

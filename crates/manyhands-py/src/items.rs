@@ -104,6 +104,10 @@ impl Items {
         }
         let index = self.index;
         self.index += 1;
+        let items = || part.cast::<PyList>().map_or(1, |items| items.len());
+        if let Some(progress) = self.job.progress() {
+            progress.began(index, if self.single { 1 } else { items() });
+        }
         let payload = match payload {
             Ok(payload) => payload,
             Err(error) => {
@@ -113,8 +117,7 @@ impl Items {
             }
         };
         if self.chunking.learns() {
-            let items = part.cast::<PyList>().map_or(1, |items| items.len());
-            self.job.seen().began(index, items, payload.len());
+            self.job.seen().began(index, items(), payload.len());
         }
         let mode = match (self.single, self.starred) {
             (true, false) => mode::ONE,
@@ -164,6 +167,10 @@ pub(crate) fn tell(job: &Arc<PyJob>, news: News, crew: Option<&Crew>) {
 impl Source for Items {
     fn drawer(&self) -> Drawer {
         self.drawer
+    }
+
+    fn priority(&self) -> i32 {
+        engine::Job::terms(&*self.job).map_or(0, |terms| terms.priority)
     }
 
     fn is_over(&self) -> bool {

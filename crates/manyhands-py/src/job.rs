@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::answer::{Face, Failure, Pickled, abandoned, mode};
+use crate::progress::Progress;
 use crate::stray;
 use crate::watchers::{self, Watchers};
 use crate::window::Window;
@@ -106,6 +107,8 @@ pub(crate) struct PyJob {
     name: Option<Arc<str>>,
     state: Mutex<State>,
     done: AtomicBool,
+    /// Its call was not handed in yet: it waits for something outside of the pool.
+    deferred: AtomicBool,
     /// Nobody will ask for the rest.
     cancelled: AtomicBool,
     /// How far a stream is ahead of its reader.
@@ -124,6 +127,8 @@ pub(crate) struct PyJob {
     terms: Option<Terms>,
     /// What those took.
     seen: Mutex<Seen>,
+    /// How many items are done, if somebody wants to know.
+    progress: Option<Progress>,
     /// Of the process that made it.
     generation: u64,
 }
@@ -153,6 +158,7 @@ impl PyJob {
                 ..State::default()
             }),
             done: AtomicBool::new(false),
+            deferred: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             window: Window::None,
             has_callbacks: AtomicBool::new(callback.is_some() || error_callback.is_some()),
@@ -163,6 +169,7 @@ impl PyJob {
             learns: false,
             terms: None,
             seen: Mutex::default(),
+            progress: None,
             generation: fork_state::generation(),
         }
     }
@@ -171,6 +178,27 @@ impl PyJob {
     pub(crate) fn that_learns(mut self, learns: bool) -> Self {
         self.learns = learns;
         self
+    }
+
+    /// Has its call wait to be handed in.
+    pub(crate) fn that_waits(self) -> Self {
+        self.deferred.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Ends that wait, for one who then hands the call in, or settles it. `false`: another one did.
+    pub(crate) fn end_wait(&self) -> bool {
+        self.deferred.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has it count the items that are done.
+    pub(crate) fn that_counts(mut self, counts: bool) -> Self {
+        self.progress = counts.then(Progress::default);
+        self
+    }
+
+    pub(crate) fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
     }
 
     /// Gives it terms of its own.
@@ -272,6 +300,9 @@ impl PyJob {
     }
 
     fn add(&self, index: u64, part: Part) -> News {
+        if let Some(progress) = &self.progress {
+            progress.ended(index);
+        }
         let mut state = self.state();
         let failed = match &part {
             Part::Raised(_) => true,

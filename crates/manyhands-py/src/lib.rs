@@ -20,6 +20,7 @@ mod message;
 mod once;
 mod plain;
 mod process;
+mod progress;
 mod queue;
 mod seat;
 mod segment;

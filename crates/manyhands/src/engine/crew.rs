@@ -7,7 +7,6 @@
 //! Always: no call into a face (settle, finish, draw, launch) happens under a lock or
 //! while holding the right to sleep, so that a face's user code may use the pool.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +21,7 @@ use manyhands_os::{cpu, fork_state};
 use super::dispatch;
 use super::floor::{Floor, Phase, Settled, settle};
 use super::launch::Launch;
+use super::line::rank;
 use super::orphans::Orphans;
 use super::patience::Patience;
 use super::supervise::private_bell;
@@ -245,7 +245,8 @@ impl Crew {
         }
         let mut floor = self.floor();
         self.admit(&floor)?;
-        let behind = !floor.waiting.is_empty() || floor.has_prompt_source();
+        floor.ranked |= rank(&task) != 0;
+        let behind = floor.is_behind(&task);
         let left = if behind {
             Err(task)
         } else {
@@ -253,7 +254,13 @@ impl Crew {
         };
         match left {
             Ok(()) => floor.publish(),
-            Err(task) => floor.put_off(task, Need::IfCheap),
+            Err(task) => {
+                floor.put_off(task, Need::IfCheap);
+                if floor.ranked {
+                    floor.fill(); // it may go before others
+                    floor.publish();
+                }
+            }
         }
         let litter = floor.litter();
         drop(floor);
@@ -268,6 +275,7 @@ impl Crew {
         }
         let mut floor = self.floor();
         self.admit(&floor)?;
+        floor.ranked |= source.priority() != 0;
         floor.sources.push_back(source);
         drop(floor);
         self.call_feeders();
@@ -282,11 +290,9 @@ impl Crew {
             return Vec::new();
         }
         let mut floor = self.floor();
-        let (mine, others): (VecDeque<Task>, _) = std::mem::take(&mut floor.waiting)
-            .into_iter()
-            .partition(|task| Arc::ptr_eq(&task.job, job));
-        floor.waiting = others;
-        let mut taken: Vec<(u64, Spent)> = mine
+        let mut taken: Vec<(u64, Spent)> = floor
+            .waiting
+            .take_all(|task| Arc::ptr_eq(&task.job, job))
             .into_iter()
             .map(|task| (task.index, task.into()))
             .collect();
@@ -317,9 +323,7 @@ impl Crew {
         let mut settled = Vec::new();
         let mut floor = self.floor();
         // Mostly there is one, of a job with one task.
-        while let Some(at) = floor.waiting.iter().position(|task| is_meant(&task.job))
-            && let Some(task) = floor.waiting.remove(at)
-        {
+        while let Some(task) = floor.waiting.take_first(|task| is_meant(&task.job)) {
             settled.push((
                 Arc::clone(&task.job),
                 task.index,

@@ -74,6 +74,11 @@ pub(super) fn room(workers: &[Worker]) -> usize {
     workers.iter().map(space).sum()
 }
 
+/// How many tasks the workers hold when they are well supplied.
+pub(super) fn supply(workers: &[Worker]) -> usize {
+    workers.iter().map(depth).sum()
+}
+
 /// A worker that has nothing to do.
 pub(super) fn idle(workers: &[Worker]) -> Option<usize> {
     workers

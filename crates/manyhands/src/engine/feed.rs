@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::crew::Crew;
 use super::dispatch;
-use super::floor::{Phase, settle};
+use super::floor::{Phase, Room, settle};
+use super::line::rank;
 use super::park::Parker;
 use super::task::{Drawer, Drawn, Need, Source, Task};
 
@@ -20,18 +21,18 @@ const LARGE: usize = 8 << 10;
 const LONG: Duration = Duration::from_secs(60);
 
 impl Crew {
-    /// Draws so many tasks as there is room for, and hands them out.
-    pub(super) fn draw(&self, mut source: Box<dyn Source>, room: usize) {
+    /// Draws so many tasks as there is room for, and hands them out; tasks that go before others need no room.
+    pub(super) fn draw(&self, mut source: Box<dyn Source>, room: Room) {
         let mut drawn = Vec::new();
         // An input that may wait for something, perhaps for what comes of its first item, has each
         // item handed out before the next is asked for: that may be the same buffer, filled anew.
         let at_once = source.drawer() != Drawer::Anyone;
         // Large ones too: one that finds no room has to be copied.
         let need = if at_once { Need::Sure } else { Need::IfCheap };
-        let more = source.draw(room.min(64), &mut |task| {
+        let more = source.draw(room.tasks.min(64), &mut |task| {
             let large = task.payload.len() >= LARGE;
             drawn.push(task);
-            !(at_once || large) || self.hand_out(&mut drawn, need)
+            !(at_once || large) || self.hand_out(&mut drawn, need) || room.is_urgent
         });
         self.hand_out(&mut drawn, need);
         if !self.is_ours() {
@@ -69,17 +70,22 @@ impl Crew {
         let mut settled = Vec::new();
         if let Phase::Over(why) = &floor.phase {
             let why = Arc::clone(why);
-            floor.waiting.extend(drawn.drain(..));
+            drawn
+                .drain(..)
+                .for_each(|task| floor.waiting.push_back(task));
             settled = floor.abandon(&why);
         } else {
             for task in drawn.drain(..) {
-                if floor.waiting.is_empty() {
+                if floor.waiting.first_rank() < Some(rank(&task)) {
                     if let Err(task) = floor.place(task) {
                         floor.put_off(task, need);
                     }
                 } else {
                     floor.put_off(task, need);
                 }
+            }
+            if floor.ranked {
+                floor.fill(); // some may go before others
             }
             floor.publish();
         }
@@ -132,11 +138,12 @@ impl Crew {
             let parker = Arc::new(Parker::default());
             let (source, room) = {
                 let mut floor = self.floor();
-                let room = match floor.waiting.is_empty() {
+                let free = match floor.waiting.is_empty() {
                     true => dispatch::room(&floor.workers),
                     false => 0,
                 };
-                let source = match room {
+                let room = floor.room_for_input(free, |drawer| drawer == Drawer::Feeder);
+                let source = match room.tasks {
                     0 => None,
                     _ => floor.take_source(|drawer| drawer == Drawer::Feeder),
                 };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use manyhands_os::oom;
 
 use super::dispatch;
+use super::line::{Line, rank};
 use super::park::Parker;
 use super::task::{Abandoned, Drawer, Job, Need, News, Outcome, Reply, Source, Task};
 use super::terms::Deaths;
@@ -45,7 +46,9 @@ pub(super) struct Floor {
     /// The worker that a task which came alone was handed to last.
     pub(super) last_chosen: u64,
     /// Tasks without a worker, in the order in which they will be handed out.
-    pub(super) waiting: VecDeque<Task>,
+    pub(super) waiting: Line,
+    /// Tasks of several priorities were accepted.
+    pub(super) ranked: bool,
     /// Where more tasks come from, first come first served.
     pub(super) sources: VecDeque<Box<dyn Source>>,
     /// Sources that wait for their consumer, and when they were looked at last.
@@ -86,6 +89,14 @@ pub(super) struct Floor {
     pub(super) ended: VecDeque<Box<dyn Source>>,
 }
 
+/// How many tasks are to be drawn from a source.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) tasks: usize,
+    /// They go before what workers have, so it does not matter that these have no room.
+    pub(super) is_urgent: bool,
+}
+
 /// Something to tell a job.
 pub(super) type Settled = (Arc<dyn Job>, u64, Outcome);
 
@@ -100,7 +111,8 @@ impl Floor {
             next_number: 0,
             next_serial: 0,
             last_chosen: 0,
-            waiting: VecDeque::new(),
+            waiting: Line::default(),
+            ranked: false,
             sources: VecDeque::new(),
             paused: Vec::new(),
             paused_at: None,
@@ -246,6 +258,61 @@ impl Floor {
         Ok(())
     }
 
+    /// Hands `task` to a worker that holds tasks of lower priority and has not begun them: they wait again.
+    fn place_before(&mut self, task: Task) -> Result<(), Task> {
+        let its_rank = rank(&task);
+        let yields = |worker: &Worker| worker.has_spare() && worker.last_rank() < Some(its_rank);
+        let ahead = |worker: &Worker| worker.pace_ns().saturating_mul(worker.load() as u64);
+        let best = (0..self.workers.len())
+            .filter(|&at| self.workers[at].takes_tasks() && yields(&self.workers[at]))
+            .min_by_key(|&at| ahead(&self.workers[at]));
+        let Some(at) = best else {
+            return Err(task);
+        };
+        let mut moved = false;
+        while yields(&self.workers[at])
+            && let Some(lower) = self.workers[at].take_back()
+        {
+            self.waiting.push_front(lower);
+            moved = true;
+        }
+        if moved {
+            self.hand(at, task)
+        } else {
+            Err(task)
+        }
+    }
+
+    /// Whether input of a higher priority than what is next is to be drawn by who may do so, though workers are busy.
+    pub(super) fn has_urgent_source(&self, may_draw: impl Fn(Drawer) -> bool) -> bool {
+        if !self.ranked {
+            return false;
+        }
+        let lowest_handed = || {
+            let spare = self.workers.iter().filter(|worker| worker.has_spare());
+            spare.filter_map(Worker::last_rank).min()
+        };
+        let Some(first) = self.waiting.first_rank().or_else(lowest_handed) else {
+            return false;
+        };
+        self.sources
+            .iter()
+            .any(|source| source.priority() > first && may_draw(source.drawer()))
+    }
+
+    /// How much is to be drawn by who may do so, when workers have room for `free` tasks.
+    pub(super) fn room_for_input(&self, free: usize, may_draw: impl Fn(Drawer) -> bool) -> Room {
+        let is_urgent = free == 0 && self.has_urgent_source(may_draw);
+        Room {
+            tasks: if is_urgent {
+                dispatch::supply(&self.workers)
+            } else {
+                free
+            },
+            is_urgent,
+        }
+    }
+
     /// Has `task` wait for a worker, with buffers of its own as far as it needs them.
     pub(super) fn put_off(&mut self, mut task: Task, need: Need) {
         let detached = task.payload.detach(need);
@@ -259,7 +326,11 @@ impl Floor {
     /// Returns how many more tasks the workers could take.
     pub(super) fn fill(&mut self) -> usize {
         while let Some(task) = self.waiting.pop_front() {
-            if let Err(task) = self.place(task) {
+            let left = match self.place(task) {
+                Err(task) if self.ranked => self.place_before(task),
+                left => left,
+            };
+            if let Err(task) = left {
                 self.waiting.push_front(task);
                 return 0;
             }
@@ -270,6 +341,19 @@ impl Floor {
         dispatch::room(&self.workers)
     }
 
+    /// Whether a task that comes now has to wait for others that came before.
+    pub(super) fn is_behind(&self, task: &Task) -> bool {
+        let has_prompt_source = self.has_prompt_source();
+        if self.waiting.is_empty() && !has_prompt_source {
+            return false;
+        }
+        let its_rank = rank(task);
+        let of_source = |source: &Box<dyn Source>| {
+            source.drawer() == Drawer::Anyone && source.priority() >= its_rank
+        };
+        self.waiting.first_rank() >= Some(its_rank) || self.sources.iter().any(of_source)
+    }
+
     /// Whether there is input that can be drawn at once, so that no worker runs dry.
     pub(super) fn has_prompt_source(&self) -> bool {
         self.sources
@@ -277,15 +361,15 @@ impl Floor {
             .any(|source| source.drawer() == Drawer::Anyone)
     }
 
-    /// Takes out the first source that a thread may draw from, to be given back after drawing.
+    /// Takes out the first source that a thread may draw from, of the highest priority, to be given back after
+    /// drawing.
     pub(super) fn take_source(
         &mut self,
         may_draw: impl Fn(Drawer) -> bool,
     ) -> Option<Box<dyn Source>> {
-        let at = self
-            .sources
-            .iter()
-            .position(|source| may_draw(source.drawer()))?;
+        let at = (0..self.sources.len())
+            .filter(|&at| may_draw(self.sources[at].drawer()))
+            .min_by_key(|&at| (std::cmp::Reverse(self.sources[at].priority()), at))?;
         self.drawing += 1;
         self.sources.remove(at)
     }
@@ -351,7 +435,7 @@ impl Floor {
                 self.spent.push(spent);
             }
         }
-        for task in self.waiting.drain(..) {
+        for task in self.waiting.drain() {
             settled.push(lost(Arc::clone(&task.job), task.index));
             self.spent.push(task.into());
         }

@@ -17,6 +17,7 @@ mod floor;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod launch;
+mod line;
 mod orphans;
 mod park;
 mod patience;

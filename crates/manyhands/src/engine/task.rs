@@ -451,6 +451,11 @@ pub trait Source: Send {
         Drawer::Anyone
     }
 
+    /// The priority of its tasks. Asked under the engine's lock, so it must be at hand.
+    fn priority(&self) -> i32 {
+        0
+    }
+
     /// Nobody wants the rest of it.
     fn is_over(&self) -> bool {
         false

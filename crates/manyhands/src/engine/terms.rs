@@ -14,6 +14,8 @@ pub struct Terms {
     pub retries: u32,
     /// How long a call may take.
     pub limit: Limit,
+    /// Tasks with a higher one are begun before those with a lower one; 0 is the usual.
+    pub priority: i32,
 }
 
 /// How long one call may take, in milliseconds; 0 is without limit.

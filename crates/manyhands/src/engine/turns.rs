@@ -232,15 +232,19 @@ impl Crew {
             busy |= self.notice_deaths(&mut floor, &mut settled);
             self.bury_functions(&mut floor);
             floor.look_at_paused();
-            room = floor.fill();
-            source = if room > 0 && !floor.sources.is_empty() {
-                let me = Drawer::Owner(thread::current().id());
-                floor.take_source(|drawer| drawer == Drawer::Anyone || drawer == me)
+            let me = Drawer::Owner(thread::current().id());
+            let is_for_me = |drawer| drawer == Drawer::Anyone || drawer == me;
+            let free = floor.fill();
+            room = floor.room_for_input(free, is_for_me);
+            source = if room.tasks > 0 && !floor.sources.is_empty() {
+                floor.take_source(is_for_me)
             } else {
                 None
             };
             // What this thread may not draw, another one should.
-            others = room > 0 && source.is_none() && !floor.sources.is_empty();
+            others = source.is_none()
+                && (room.tasks > 0 && !floor.sources.is_empty()
+                    || floor.has_urgent_source(|drawer| drawer == Drawer::Feeder));
             self.dismiss(&mut floor);
             floor.publish();
             owed = !floor.unfinished.is_empty();

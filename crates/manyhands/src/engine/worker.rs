@@ -199,6 +199,12 @@ impl Worker {
         self.load() > usize::from(begins) && self.handed.back().is_some_and(|last| !last.streamed)
     }
 
+    /// The priority of the task that it was handed last.
+    pub(super) fn last_rank(&self) -> Option<i32> {
+        let terms = self.handed.back()?.job.terms();
+        Some(terms.map_or(0, |terms| terms.priority))
+    }
+
     fn leaves_lying(&self) -> bool {
         let first = self.handed.front().map(|handed| handed.serial);
         self.lying

@@ -169,6 +169,7 @@ impl PoolBuilder {
             terms: Terms {
                 retries: self.retries,
                 limit: Limit::new(None, self.task_timeout),
+                priority: 0,
             },
             max_restarts: self.max_restarts,
         };
