@@ -31,7 +31,7 @@ demo: build/wheel.stamp ## builds everything and shows, measured, what threads a
 	@$(CARGO) build --quiet --release --locked -p manyhands-examples --bin demo
 	@$(PY) demo --rounds $(rounds) --output build --rust "$$($(PY) tools/target_dir.py)/release/demo"
 
-PARTS = tools rust loom python seeds conformance
+PARTS = tools rust loom python libraries seeds conformance
 test: ## all tests: Rust, loom, every Python found, the seeds, CPython's suite
 	@for part in $(PARTS); do echo "== test-$$part"; $(MAKE) test-$$part || { echo "make test: test-$$part failed"; exit 1; }; done
 	@echo "make test: all tests passed"
@@ -61,6 +61,11 @@ RERUNS ?= 1
 test-python-%: .venv/%/.ready
 	@echo "pytest on Python $*"
 	@timeout -k 10 1500 .venv/$*/bin/python -m pytest -q --reruns $(RERUNS) $(PYTEST_ARGS)
+
+test-libraries: build/wheel.stamp ## joblib, scikit-learn, scipy, pandas, polars on manyhands, and their examples, on the newest Python
+	@$(MAKE) .venv/libraries-$(LAST)/.ready
+	@timeout -k 10 900 .venv/libraries-$(LAST)/bin/python -m pytest -q --reruns $(RERUNS) $(wildcard tests/ecosystem tests/arrays) \
+	    tests/examples/test_libraries.py $(PYTEST_ARGS)
 
 test-seeds: build/wheel.stamp ## the seeds' own checker, where ../shared has it (pytest runs our copy anyway)
 	@$(MAKE) .venv/$(FIRST)/.ready
@@ -232,6 +237,14 @@ build/stress.stamp: $(SOURCES) | .venv/tools/.ready
 	@.venv/peers-$*/bin/python -m pip install --quiet --force-reinstall --no-deps dist/manyhands-*.whl
 	@touch $@
 
+.venv/libraries-%/.ready: .venv/%/.ready pyproject.toml
+	@[ -x .venv/libraries-$*/bin/python ] || { echo "setting up other libraries for Python $* in .venv/libraries-$*"; \
+	    "$$(sed -n 's/^$* //p' .venv/found)" -m venv .venv/libraries-$* && \
+	    .venv/libraries-$*/bin/python -m pip install --quiet $$(.venv/libraries-$*/bin/python tools/extra.py test) \
+	        $$(.venv/libraries-$*/bin/python tools/extra.py libraries | tr -d ' '); }
+	@.venv/libraries-$*/bin/python -m pip install --quiet --force-reinstall --no-deps dist/manyhands-*.whl
+	@touch $@
+
 .venv/%/.ready: build/wheel.stamp
 	@[ -x .venv/$*/bin/python ] || { echo "setting up Python $* in .venv/$*"; \
 	    "$$(sed -n 's/^$* //p' .venv/found)" -m venv .venv/$* && \
@@ -240,7 +253,7 @@ build/stress.stamp: $(SOURCES) | .venv/tools/.ready
 	@.venv/$*/bin/python -m pip install --quiet --force-reinstall --no-deps dist/manyhands-*.whl
 	@touch $@
 
-.PHONY: demo test test-tools test-rust test-loom test-python test-seeds test-conformance lint lint-rust \
+.PHONY: demo test test-tools test-rust test-loom test-python test-libraries test-seeds test-conformance lint lint-rust \
 	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench bench-engine figures stress \
 	stress-smoke fuzz fuzz-python asan valgrind wheel dev check-tools clean-venv clean help
 .SECONDARY:

@@ -24,7 +24,8 @@ def _cloudpickle() -> Any:
     try:
         return importlib.import_module("cloudpickle")
     except ImportError:
-        return None
+        # joblib brings one along, and those who use it count on that.
+        return importlib.import_module("joblib.externals.cloudpickle") if "joblib" in sys.modules else None
 
 
 def is_interactive() -> bool:

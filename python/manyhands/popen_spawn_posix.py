@@ -49,6 +49,9 @@ class Popen(popen_fork.Popen):
 def pickled(popen: popen_fork.Popen, process_obj: process.BaseProcess) -> memoryview:
     """Return, as a buffer, what a child of `popen` needs: its preparation and the process object."""
     preparation = spawn.get_preparation_data(process_obj._name)
+    if not process_obj._imports_main:
+        for name in ("init_main_from_name", "init_main_from_path"):
+            preparation.pop(name, None)
     # It is started with SIGINT blocked, and left so if it is blocked here.
     preparation["deaf"] = SIGINT in pthread_sigmask(SIG_BLOCK, ())
     buffer = io.BytesIO()

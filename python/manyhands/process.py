@@ -66,6 +66,8 @@ class BaseProcess:
     _start_method: str | None = None
     _identity: tuple[int, ...]
     _config: dict[str, Any]
+    # Whether a child that is no copy of this process has the main module.
+    _imports_main = True
     _parent_pid: int | None
     _popen: Popen | None
     _sentinel: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import subprocess
 import time
 from typing import Any
 
@@ -266,3 +267,33 @@ class ForeignPool(Pool):
 
     def _repopulate_pool(self) -> None:
         raise AssertionError("there are no queues to serve")
+
+
+def fail_at(bad: int, n: int) -> int:
+    if n == bad:
+        raise ValueError(f"bad {n}")
+    return n
+
+
+def kind_and_sum(array: Any) -> tuple[str, float, str | None]:
+    """What an input is, its sum, and the file that it is mapped from."""
+    return type(array).__name__, float(array.sum()), getattr(array, "filename", None) and str(array.filename)
+
+
+def nested(n: int) -> list[int]:
+    from joblib import Parallel, delayed
+
+    return Parallel(n_jobs=2)(delayed(abs)(-m) for m in range(n))  # type: ignore[no-any-return]
+
+
+def die_once(died: str, n: int) -> int:
+    if not os.path.exists(died):
+        with open(died, "w"):
+            pass
+        os._exit(3)
+    return n
+
+
+def from_environment(name: str) -> str:
+    """The value that a child of this process would see."""
+    return subprocess.run(["printenv", name], capture_output=True, text=True, check=False).stdout.strip()

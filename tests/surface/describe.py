@@ -31,8 +31,8 @@ PLUMBING = {
 }  # fmt: skip
 # Bases that say what an object can do and not what it is.
 ABSTRACT = {"typing", "collections.abc"}
-# Modules that exist for other systems, and one that runs a program when it is imported.
-NOT_HERE = {"popen_spawn_win32", "__main__"}
+# Modules that exist for other systems, one that runs a program when it is imported, and one that needs joblib.
+NOT_HERE = {"popen_spawn_win32", "__main__", "joblib"}
 START_METHODS = ["fork", "spawn", "forkserver"]
 
 
