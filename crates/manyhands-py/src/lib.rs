@@ -17,6 +17,7 @@ mod items;
 mod job;
 mod manager;
 mod message;
+mod naming;
 mod once;
 mod plain;
 mod process;
