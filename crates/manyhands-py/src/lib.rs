@@ -28,6 +28,7 @@ mod shorthand;
 mod stray;
 mod sync;
 mod tls;
+mod top;
 mod window;
 mod worker;
 
@@ -52,6 +53,7 @@ fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     segment::register(m)?;
     sync::register(m)?;
     tls::register(m)?;
+    top::register(m)?;
     worker::register(m)?;
     Ok(())
 }
