@@ -119,9 +119,12 @@ class Timeline:
 
     def summary(self) -> str:
         """What there is, in a line."""
-        tasks = sum(1 for _ in self.tasks())
-        workers = sum(len(pool.workers) for pool in self.pools)
-        text = f"{len(self.pools)} pools, {workers} workers, {tasks} tasks"
+        counts = (
+            (len(self.pools), "pool"),
+            (sum(len(pool.workers) for pool in self.pools), "worker"),
+            (sum(1 for _ in self.tasks()), "task"),
+        )
+        text = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
         return f"{text}, {self.dropped} events dropped (--events takes more)" if self.dropped else text
 
 

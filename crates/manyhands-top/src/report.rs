@@ -16,6 +16,9 @@ pub struct Report {
     pub time: f64,
     /// Seconds that rates are measured over; 0: there are none yet.
     pub interval: f64,
+    /// The process that was asked about; `None`: all.
+    #[serde(skip)]
+    pub pid: Option<i32>,
     /// By age, the oldest first.
     pub pools: Vec<Pool>,
     /// Pools that cannot be looked at.

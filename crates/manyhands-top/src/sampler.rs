@@ -20,7 +20,7 @@ use crate::report::{Cause, Death, Pool, Report, Task, Unreadable, Worker, Worker
 const MAILBOX: &str = "manyhands-mailbox";
 /// Less of a processor than this is none: the kernel counts in hundredths of a second.
 const NO_CPU: f64 = 0.02;
-/// A stranger's page lists no more workers than it has room for; what it says there should be is cut off here.
+/// Seconds in a nanosecond.
 const NANO: f64 = 1e-9;
 
 /// Which pool: its process and when it was made. Which worker: that and its number.
@@ -86,6 +86,7 @@ impl Sampler {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),
             interval,
+            pid: self.pid,
             pools: Vec::new(),
             unreadable: Vec::new(),
         };
@@ -106,7 +107,11 @@ impl Sampler {
                     // A forked child closes its parent's page at once; it may be caught before that.
                     Ok(page) if page.owner == status.own_pid => {
                         let is_foreign = status.own_pid != pid;
-                        let pids = is_foreign.then(|| relatives(pid)).unwrap_or_default();
+                        let pids = if is_foreign {
+                            relatives(pid)
+                        } else {
+                            HashMap::new()
+                        };
                         let pool = Looked {
                             pid,
                             mapping: &mapping,
@@ -247,7 +252,8 @@ impl Looked<'_> {
         let cpu_time = pid.and_then(proc::processor_time);
         let glance = pid.and_then(|pid| glance(pid, seated.pid));
         let running = glance.filter(|glance| glance.began_ns > 0);
-        let running_ns = running.map_or(0, |glance| self.now.saturating_sub(glance.began_ns));
+        // It may have begun since the page was read.
+        let running_ns = running.map_or(0, |glance| now_ns().saturating_sub(glance.began_ns));
         let cpu = match (before.and_then(|before| before.cpu), cpu_time) {
             (Some(before), Some(now)) if self.interval > 0.0 => {
                 Some(((now - before) / self.interval).max(0.0))

@@ -58,8 +58,8 @@ impl Sort {
             Sort::Number => {}
             Sort::Longest => workers.sort_by(|a, b| runs(b).total_cmp(&runs(a))),
             Sort::Cpu => workers.sort_by(|a, b| cpu(b).total_cmp(&cpu(a))),
-            Sort::Memory => workers.sort_by(|a, b| b.memory.cmp(&a.memory)),
-            Sort::Tasks => workers.sort_by(|a, b| b.done.cmp(&a.done)),
+            Sort::Memory => workers.sort_by_key(|worker| std::cmp::Reverse(worker.memory)),
+            Sort::Tasks => workers.sort_by_key(|worker| std::cmp::Reverse(worker.done)),
         }
     }
 }
@@ -354,7 +354,11 @@ fn deaths(pool: &Pool) -> Option<String> {
 fn body(report: &Report, view: &View, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if report.pools.is_empty() {
-        lines.push(Line::raw("No pool of yours is running."));
+        let none = match report.pid {
+            Some(pid) => format!("Process {pid} has no pool now."),
+            None => "No pool of yours is running.".to_owned(),
+        };
+        lines.push(Line::raw(none));
         lines.push(Line::raw(""));
         let hint =
             "Start a program that makes one (manyhands.Pool, manyhands.ProcessPoolExecutor, or";

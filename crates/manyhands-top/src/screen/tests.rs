@@ -74,6 +74,7 @@ fn report() -> Report {
         manyhands: "0.1.0",
         time: 0.0,
         interval: 1.0,
+        pid: None,
         pools: vec![pool],
         unreadable: Vec::new(),
     }

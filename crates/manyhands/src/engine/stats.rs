@@ -47,6 +47,16 @@ impl Stats {
         }
     }
 
+    /// Figures that nobody sees.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn none() -> Self {
+        Self {
+            page: None,
+            _fd: None,
+            trace: None,
+        }
+    }
+
     /// Says through which face the pool is used.
     pub(super) fn set_face(&self, face: Face) {
         if let Some(page) = &self.page {
