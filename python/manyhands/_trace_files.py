@@ -97,9 +97,9 @@ def _task_args(task: Task, worker: Worker) -> dict[str, Any]:
         args["waited_in_mailbox_us"] = round(max(task.begun - task.handed, 0) / 1000, 3)
     if task.heard and task.outcome in ("ok", "raised"):
         args["answer_heard_after_us"] = round(max(task.heard - task.ended, 0) / 1000, 3)
-    args["bytes_in"] = task.bytes_out
+    args["argument_bytes"] = task.bytes_out
     if task.outcome in ("ok", "raised"):
-        args["bytes_out"] = task.bytes_in
+        args["result_bytes"] = task.bytes_in
     if task.outcome == "died":
         args["death"] = worker.ending() or "it was told to leave"
     return args
@@ -143,16 +143,23 @@ def _page(timeline: Timeline) -> dict[str, Any]:
     if len(lengths) > _PAGE_TASKS:
         least = lengths[-_PAGE_TASKS]
     names: dict[str, int] = {}
+    sums: list[list[int]] = []
     pools = []
     for pool in timeline.pools:
         lanes = []
         for worker in pool.workers.values():
             tasks: list[list[Any]] = []
             for task in worker.tasks:
-                if task.ended - task.begun < least:
+                ran = task.ended - task.begun
+                name = names.setdefault(pool.name(task.name), len(names))
+                if name == len(sums):
+                    sums.append([0, 0, 0, 0])
+                count, total, longest, failed = sums[name]
+                failed += task.outcome in ("raised", "died")
+                sums[name] = [count + 1, total + ran, max(longest, ran), failed]
+                if ran < least:
                     left_out += 1
                     continue
-                name = names.setdefault(pool.name(task.name), len(names))
                 tasks.append(_page_task(timeline, task, name))
             lanes.append(_page_lane(timeline, worker, tasks))
         pools.append(
@@ -171,6 +178,7 @@ def _page(timeline: Timeline) -> dict[str, Any]:
         "dropped": timeline.dropped,
         "left_out": left_out,
         "names": list(names),
+        "sums": sums,
         "pools": pools,
     }
 

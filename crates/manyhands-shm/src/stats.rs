@@ -107,6 +107,9 @@ struct Layout {
 const _: () = assert!(size_of::<Identity>() == 128 && size_of::<Whole>() == 128);
 const _: () = assert!(size_of::<Gone>() == 128 && size_of::<Worker>() == 128);
 const _: () = assert!(size_of::<Sums>() == 48 && size_of::<Name>() == 64);
+// What a slot is set to lies in a row.
+const _: () = assert!(offset_of!(Worker, load) == offset_of!(Worker, sums) + size_of::<Sums>());
+const _: () = assert!(offset_of!(Sums, handed) == 0 && offset_of!(Sums, bytes_in) == 40);
 
 /// The length of a page's memory, in bytes; what was never touched takes none.
 pub const LEN: usize = size_of::<Layout>();
@@ -346,15 +349,19 @@ impl Slot {
     /// What its tasks came to, and how many it has.
     #[inline]
     pub fn set(&self, tally: &Tally, load: usize) {
-        let at = self.at + offset_of!(Worker, sums);
-        let region = &self.region;
-        put(region, at + offset_of!(Sums, handed), tally.handed);
-        put(region, at + offset_of!(Sums, answered), tally.answered);
-        put(region, at + offset_of!(Sums, raised), tally.raised);
-        put(region, at + offset_of!(Sums, ran_ns), tally.ran_ns);
-        put(region, at + offset_of!(Sums, bytes_out), tally.bytes_out);
-        put(region, at + offset_of!(Sums, bytes_in), tally.bytes_in);
-        put(region, self.at + offset_of!(Worker, load), load as u64);
+        let words = [
+            tally.handed,
+            tally.answered,
+            tally.raised,
+            tally.ran_ns,
+            tally.bytes_out,
+            tally.bytes_in,
+            load as u64,
+        ];
+        let row: &[_; 7] = self.region.row_at(self.at + offset_of!(Worker, sums));
+        for (word, value) in row.iter().zip(words) {
+            word.store(value, Relaxed);
+        }
     }
 
     /// What it is up to.

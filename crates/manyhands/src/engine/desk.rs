@@ -193,8 +193,12 @@ impl Desk {
                     let (bytes, buffers) =
                         self.assembly
                             .unpack(head.flags, content, self.borrower.as_ref())?;
-                    let size =
-                        bytes.len() + buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
+                    let size = match &self.diary {
+                        Some(_) => {
+                            bytes.len() + buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
+                        }
+                        None => 0,
+                    };
                     let call = Call {
                         function: head.tag,
                         mode: wire::mode(head.flags),

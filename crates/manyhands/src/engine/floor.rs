@@ -249,7 +249,7 @@ impl Floor {
             None => worker.hand(task, serial)?,
             Some(trace) => trace.hand(worker, task, serial)?,
         }
-        worker.gauge.handed(bytes, worker.load());
+        worker.gauge.handed(bytes);
         self.next_serial += 1;
         if let Some(span) = self.armed {
             worker.arm_too(span);

@@ -141,12 +141,11 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
-    /// Its worker was handed a task, and has so many now.
+    /// Its worker was handed a task.
     #[inline]
-    pub(super) fn handed(&mut self, bytes: usize, load: usize) {
+    pub(super) fn handed(&mut self, bytes: usize) {
         self.tally.handed += 1;
         self.tally.bytes_out += bytes as u64;
-        self.show(load);
     }
 
     /// Its worker answered.
@@ -161,7 +160,7 @@ impl Gauge {
         }
     }
 
-    /// What was noted, for all to see.
+    /// What was noted, for all to see; once for all tasks of a step.
     #[inline]
     pub(super) fn show(&self, load: usize) {
         if let Some(slot) = &self.slot {

@@ -377,6 +377,7 @@ impl Worker {
     /// Makes what was pushed visible, and wakes the worker if it sleeps.
     pub(super) fn publish(&mut self, may_spin: bool) {
         if std::mem::take(&mut self.unpublished) {
+            self.gauge.show(self.load());
             self.tasks.hint(u32::from(may_spin));
             if self.tasks.publish() {
                 // A bell that cannot be rung is a closed one: its worker's death is told by its sentinel.
