@@ -42,7 +42,8 @@ def _recorded(seconds: float, columns: int, rows: int, command: list[str]) -> st
     return written.decode(errors="replace")
 
 
-def _screen(text: str, columns: int, rows: int) -> list[list[Cell]]:
+def screen(text: str, columns: int, rows: int) -> list[list[Cell]]:
+    """What a terminal of that size shows once this was written to it."""
     blank: Cell = (" ", _INK, False, False, False)
     cells = [[blank] * columns for _ in range(rows)]
     x = y = 0
@@ -132,7 +133,7 @@ def main() -> None:
     written = _recorded(float(seconds), *size, command)
     title = " ".join([os.path.basename(command[0]), *command[1:2]])
     with open(out, "w", encoding="utf-8") as file:
-        file.write(_svg(_screen(written, *size), title))
+        file.write(_svg(screen(written, *size), title))
 
 
 if __name__ == "__main__":
