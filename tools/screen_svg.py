@@ -95,7 +95,7 @@ def _svg(cells: list[list[Cell]], title: str) -> str:
     width, height = columns * _WIDE + 24, rows * _HIGH + 46
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="14"'
-        ' font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', monospace">',
+        " font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\">",
         f"<title>{html.escape(title)}</title>",
         f'<rect width="{width:.0f}" height="{height}" rx="8" fill="{_GROUND}"/>',
         *(f'<circle cx="{18 + 18 * at}" cy="16" r="5.5" fill="{fill}"/>' for at, fill in enumerate(_BLACK[1:4])),

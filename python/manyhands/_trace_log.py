@@ -170,9 +170,9 @@ def _gathered(records: Iterable[tuple[int, ...]], command: str) -> Timeline:
         elif kind == _HANDED:
             handed[record[2], record[3]] = record
         elif kind == _NAME:
-            names.setdefault((record[2], record[3] >> 32), {})[record[3] >> 8 & 0xFFFFFF] = struct.pack("<4Q", *record[4:])[
-                : record[3] & 0xFF
-            ]
+            names.setdefault((record[2], record[3] >> 32), {})[record[3] >> 8 & 0xFFFFFF] = struct.pack(
+                "<4Q", *record[4:]
+            )[: record[3] & 0xFF]
         elif kind:
             later.append(record)
     for record in later:

@@ -98,7 +98,9 @@ def test_every_task_is_there_with_what_became_of_it(method: str, tmp_path: Path)
     assert done.returncode == 7
     assert re.fullmatch(r"manyhands: 2 pools, 4 workers, 34 tasks: out.json\n", done.stderr), done.stderr
     timeline = load(tmp_path / "out.json")
-    outcomes = {name: [task["args"]["outcome"] for task in tasks(timeline, name)] for name in ("work", "fail", "die", "abs")}
+    outcomes = {
+        name: [task["args"]["outcome"] for task in tasks(timeline, name)] for name in ("work", "fail", "die", "abs")
+    }
     assert outcomes == {"work": ["ok"] * 31, "fail": ["raised"], "die": ["died"], "abs": ["ok"]}
     for task in tasks(timeline, "work"):
         assert task["dur"] >= 5000
@@ -228,7 +230,9 @@ def test_a_module_runs_as_by_run(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_none_is_no_hindrance(tmp_path: Path) -> None:
-    source = "import manyhands\nwith manyhands.get_context('fork').Pool(1) as pool:\n    print(pool.apply(abs, (-1,)))\n"
+    source = (
+        "import manyhands\nwith manyhands.get_context('fork').Pool(1) as pool:\n    print(pool.apply(abs, (-1,)))\n"
+    )
     for place in ("/nowhere", "/proc/self/fd/1", "/dev/null", ""):
         done = subprocess.run(
             [sys.executable, "-c", source],
@@ -244,7 +248,10 @@ def test_a_log_that_is_none_is_no_hindrance(tmp_path: Path) -> None:
     ("words", "said"),
     [
         ([], "the name of the file is missing"),
-        (["program.py"], "a file whose name ends in .json (for Perfetto) or .html (for a browser), and 'program.py' does not"),
+        (
+            ["program.py"],
+            "a file whose name ends in .json (for Perfetto) or .html (for a browser), and 'program.py' does not",
+        ),
         (["out.json"], "a program is missing: manyhands trace out.json PROGRAM"),
         (["out.json", "none.py"], "there is no program 'none.py' in "),
         (["nowhere/out.json", "program.py"], "there is no folder "),
