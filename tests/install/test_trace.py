@@ -218,6 +218,42 @@ if __name__ == "__main__":
     assert not list(tmp_path.glob("*.part"))
 
 
+FORKING = """
+import os, manyhands, functools
+
+def late(n):
+    return n
+
+if __name__ == "__main__":
+    with manyhands.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(abs, (-1,)), flush=True)
+        pool.imap(abs, range(3))
+        if os.fork() == 0:
+            # None of these names is known yet.
+            for call in (late, functools.partial(late), len):
+                try:
+                    pool.apply(call, (1,))
+                except RuntimeError as error:
+                    print(type(error).__name__, flush=True)
+            try:
+                pool.map(late, [1])
+            except RuntimeError as error:
+                print(type(error).__name__, flush=True)
+            del pool
+            os._exit(0)
+        print(os.waitpid(-1, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_forked_child_touches_neither_page_nor_log(traced: bool, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(FORKING)
+    words = ["-m", "manyhands", "trace", "out.json", "program.py"] if traced else ["program.py"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stdout.split() == ["1", *["RuntimeError"] * 4, "0"], done.stderr
+    assert done.returncode == 0
+
+
 def test_a_program_without_pools_gives_an_empty_timeline(tmp_path: Path) -> None:
     done = trace(tmp_path, "out.json", "program.py", source="print('nothing')\n")
     assert (done.returncode, done.stdout) == (0, "nothing\n")

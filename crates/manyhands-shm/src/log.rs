@@ -90,13 +90,17 @@ impl Log {
         Ok(Log { region, records })
     }
 
-    /// A record to be written. The last sixteenth of the log is for those that everything else hangs on (`vital`).
-    pub fn claim(&self, vital: bool) -> Option<Record> {
+    /// A record to be written, if there is room for one that means so much. None in a forked child, which does not have
+    /// the log.
+    pub fn claim(&self, worth: Worth) -> Option<Record> {
+        if !self.region.is_mapped_here() {
+            return None;
+        }
         let next = self.region.u64_at(AT_NEXT);
-        let most = if vital {
-            self.records
-        } else {
-            self.records - self.records / 16
+        let most = match worth {
+            Worth::Vital => self.records,
+            Worth::Main => self.records - self.records / 16,
+            Worth::Detail => self.records / 2,
         };
         // Looked at first, so that the count never runs round however long a full log is written to.
         let number = if next.load(Relaxed) < most {
@@ -123,16 +127,30 @@ impl Log {
         word.store(first, Release); // the reader comes when all is over, or copies a log that is being written
     }
 
-    /// Changes a word of a record that was written, other than the first.
+    /// Changes a word of a record that was written, other than the first; not in a forked child.
     ///
     /// # Panics
     /// If there is no such word.
     pub fn set(&self, record: Record, word: usize, value: u64) {
         assert!((1..WORDS).contains(&word), "a record has {WORDS} words");
+        if !self.region.is_mapped_here() {
+            return;
+        }
         self.region
             .u64_at(record.at + word * 8)
             .store(value, Relaxed);
     }
+}
+
+/// What a record means to the rest: the less, the sooner a log that fills has no room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// Other records make no sense without it: there is room to the last.
+    Vital,
+    /// It tells the story: the last sixteenth is not for it.
+    Main,
+    /// It adds to a record that tells more: the first half is for it.
+    Detail,
 }
 
 /// The place of a record in its log.

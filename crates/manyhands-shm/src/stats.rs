@@ -239,6 +239,9 @@ impl Page {
 
     /// Says through which face it is used.
     pub fn set_face(&self, face: Face) {
+        if !self.region.is_mapped_here() {
+            return;
+        }
         let word = self.region.u32_at(offset_of!(Identity, face));
         word.store(face as u32, Relaxed);
     }
@@ -279,8 +282,12 @@ impl Page {
         add(&self.region, whole!(lost), tasks as u64);
     }
 
-    /// Says what tasks with this id call. `id` is never 0.
+    /// Says what tasks with this id call. `id` is never 0. In a forked child, where it may be asked for before anybody looks
+    /// whose pool it is, nothing happens.
     pub fn name(&self, id: u32, name: &str) {
+        if !self.region.is_mapped_here() {
+            return;
+        }
         let at = AT_NAMES + id as usize % NAMES * size_of::<Name>();
         let mut cut = name.len().min(NAME_BYTES);
         while !name.is_char_boundary(cut) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_shm::Malformed;
-use manyhands_shm::log::{self, Log};
+use manyhands_shm::log::{self, Log, Worth};
 use manyhands_shm::mailbox::{self, Head, Shape};
 use manyhands_shm::stats::{
     self, Face, NAME_BYTES, Page, Phase, SLOTS, Snapshot, State, Tally, Why, name_of,
@@ -156,7 +156,7 @@ fn a_page_of_noise_is_refused_or_read_but_never_a_panic() {
 }
 
 #[test]
-fn a_log_keeps_the_last_of_its_room_for_what_is_vital_and_counts_the_rest() {
+fn a_log_that_fills_keeps_its_room_for_what_means_most_and_counts_the_rest() {
     let (ours, theirs) = memory(log::len_of(32));
     assert!(matches!(
         Log::open(Arc::clone(&theirs)),
@@ -164,22 +164,23 @@ fn a_log_keeps_the_last_of_its_room_for_what_is_vital_and_counts_the_rest() {
     ));
     let maker = Log::create(ours);
     drop(Log::open(Arc::clone(&theirs)).expect("a log"));
-    let taken = (0..40).filter(|_| maker.claim(false).is_some()).count();
-    assert_eq!(taken, 30);
-    let vital = (0..40).filter(|_| maker.claim(true).is_some()).count();
-    assert_eq!(vital, 2);
+    let claimed = |worth| (0..40).filter(|_| maker.claim(worth).is_some()).count();
+    assert_eq!(
+        [Worth::Detail, Worth::Main, Worth::Vital].map(claimed),
+        [16, 14, 2]
+    );
     let word = |at: usize| {
         // SAFETY: within the mapping and aligned; nobody writes now.
         unsafe { theirs.base().as_ptr().add(at).cast::<u64>().read_volatile() }
     };
-    assert_eq!((word(128), word(256)), (32, 10 + 38));
+    assert_eq!((word(128), word(256)), (32, 24 + 26 + 38));
 }
 
 #[test]
 fn a_record_is_where_the_command_looks_for_it() {
     let (ours, theirs) = memory(log::len_of(4));
     let log = Log::create(ours);
-    let record = log.claim(true).expect("there is room");
+    let record = log.claim(Worth::Vital).expect("there is room");
     log.write(record, 7, 4711, [1, 2, 3, 4, 5, 6, 7]);
     log.set(record, 4, 44);
     // As `manyhands/_trace_log.py` reads it.

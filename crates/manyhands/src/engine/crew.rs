@@ -460,6 +460,7 @@ impl Crew {
         // Perhaps nobody waits, and takes the turn that would tell the workers.
         self.dismiss(&mut floor);
         floor.publish();
+        self.stats.note(&floor);
         drop(floor);
         self.look_again();
     }

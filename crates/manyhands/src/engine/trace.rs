@@ -2,7 +2,8 @@
 //!
 //! Always: without the command there is no log, and all that is asked on a task's way is whether there is one. The parent
 //! notes what was handed out and heard, the worker when it began and ended: either is killed without harm to the other's
-//! records. A log that is full drops what is about tasks, and keeps the last of its room for what they hang on.
+//! records. A log that is full drops what is about tasks, what was handed out first, and
+//! keeps the last of its room for what they hang on.
 //! Not here: the log's layout (`manyhands-shm`), what is drawn (`manyhands/_trace.py`, which knows these records).
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use manyhands_os::clock::now_ns;
 use manyhands_os::fork_state;
 use manyhands_os::memory::{Mapping, Memfd};
-use manyhands_shm::log::{Log, Record, WORDS};
+use manyhands_shm::log::{Log, Record, WORDS, Worth};
 use manyhands_shm::stats::{Face, Why};
 
 use super::task::{Job, Task};
@@ -53,8 +54,8 @@ fn opened() -> Option<Log> {
     Log::open(Arc::new(Mapping::shared(&memory).ok()?)).ok()
 }
 
-fn write(log: &Log, vital: bool, kind: u32, words: [u64; WORDS - 1]) -> Option<Record> {
-    let record = log.claim(vital)?;
+fn write(log: &Log, worth: Worth, kind: u32, words: [u64; WORDS - 1]) -> Option<Record> {
+    let record = log.claim(worth)?;
     log.write(record, kind, fork_state::pid() as u32, words);
     Some(record)
 }
@@ -80,7 +81,7 @@ impl Trace {
         let pool = (fork_state::pid() as u64) << 32 | u64::from(number);
         write(
             &log,
-            true,
+            Worth::Vital,
             kind::POOL,
             [now_ns(), pool, size as u64, 0, 0, 0, 0],
         );
@@ -92,19 +93,19 @@ impl Trace {
         })))
     }
 
-    fn note(&self, vital: bool, kind: u32, more: [u64; WORDS - 3]) -> Option<Record> {
+    fn note(&self, worth: Worth, kind: u32, more: [u64; WORDS - 3]) -> Option<Record> {
         let [a, b, c, d, e] = more;
         let inner = &self.0;
         write(
             &inner.log,
-            vital,
+            worth,
             kind,
             [now_ns(), inner.pool, a, b, c, d, e],
         )
     }
 
     pub(super) fn face(&self, face: Face) {
-        self.note(true, kind::POOL, [0, face as u64, 0, 0, 0]);
+        self.note(Worth::Vital, kind::POOL, [0, face as u64, 0, 0, 0]);
     }
 
     pub(super) fn name(&self, id: u32, name: &str) {
@@ -122,7 +123,7 @@ impl Trace {
             };
             let which = u64::from(id) << 32 | (part as u64) << 8 | bytes.len() as u64;
             self.note(
-                true,
+                Worth::Vital,
                 kind::NAME,
                 [which, word(0), word(1), word(2), word(3)],
             );
@@ -130,11 +131,11 @@ impl Trace {
     }
 
     pub(super) fn end(&self) {
-        self.note(true, kind::POOL_END, [0; 5]);
+        self.note(Worth::Vital, kind::POOL_END, [0; 5]);
     }
 
     pub(super) fn lane(&self, number: u64, pid: i32) -> Lane {
-        self.note(true, kind::WORKER, [number, pid as u64, 0, 0, 0]);
+        self.note(Worth::Vital, kind::WORKER, [number, pid as u64, 0, 0, 0]);
         Lane {
             trace: self.clone(),
             number,
@@ -147,7 +148,7 @@ impl Trace {
         let how = (why as u64) << 1 | u64::from(meant);
         let exitcode = i64::from(exitcode) as u64;
         self.note(
-            true,
+            Worth::Vital,
             kind::WORKER_END,
             [number, pid as u64, exitcode, how, 0],
         );
@@ -186,7 +187,7 @@ impl Trace {
     pub fn call_began(&self, name: u32, how: u32) -> u32 {
         let call = self.0.calls.fetch_add(1, Ordering::Relaxed);
         self.note(
-            true,
+            Worth::Vital,
             kind::CALL,
             [call.into(), name.into(), how.into(), 0, 0],
         );
@@ -196,7 +197,7 @@ impl Trace {
     /// It ended.
     pub fn call_ended(&self, call: u32, parts: usize, failed: bool) {
         self.note(
-            true,
+            Worth::Vital,
             kind::CALL_END,
             [call.into(), parts as u64, failed.into(), 0, 0],
         );
@@ -220,15 +221,18 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn ready(&self) {
-        self.trace
-            .note(true, kind::READY, [self.number, self.pid as u64, 0, 0, 0]);
+        self.trace.note(
+            Worth::Vital,
+            kind::READY,
+            [self.number, self.pid as u64, 0, 0, 0],
+        );
     }
 
     /// Its worker was handed a task.
     fn handed(&mut self, serial: u64, name: u32, bytes: usize, queued: u64) {
         let who = self.number << 32 | u64::from(name);
         let more = [serial, who, bytes as u64, queued, 0];
-        if let Some(record) = self.trace.note(false, kind::HANDED, more) {
+        if let Some(record) = self.trace.note(Worth::Detail, kind::HANDED, more) {
             self.open.insert(serial, record);
         }
     }
@@ -257,7 +261,7 @@ impl Diary {
 
     pub(super) fn begins(&mut self, serial: u64, tag: u32, began: u64, bytes: usize) {
         let words = [began, serial, tag.into(), 0, 0, 0, bytes as u64];
-        self.record = write(&self.log, false, kind::RUN, words);
+        self.record = write(&self.log, Worth::Main, kind::RUN, words);
     }
 
     pub(super) fn ends(&mut self, ended: u64, raised: bool, bytes: usize) {
