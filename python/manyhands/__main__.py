@@ -1,4 +1,4 @@
-"""The command: `manyhands run program.py`, `manyhands run -m module`, `manyhands doctor` and `manyhands stacks PID`.
+"""The command: `manyhands run program.py`, `top`, `trace`, `doctor` and `stacks PID`.
 
 Always: a program that is run finds itself as under plain Python (its __main__, sys.argv, sys.path[0]), only that
 `multiprocessing` is manyhands.  Not here: how that is done (`_install`).
@@ -16,6 +16,8 @@ __all__ = ["main"]
 _HELP = """\
 usage: manyhands run [--start-method fork|spawn|forkserver] PROGRAM [ARGUMENT ...]
        manyhands run [--start-method fork|spawn|forkserver] -m MODULE [ARGUMENT ...]
+       manyhands top [--once] [--json] [--interval S] [--pid PID]
+       manyhands trace [--html OUT.html] OUT.json PROGRAM [ARGUMENT ...]
        manyhands doctor
        manyhands stacks PID
 
@@ -27,6 +29,12 @@ processes that it starts. PROGRAM is a script, or a folder or zip file with a __
   -h, --help           show this and exit
   --version            show the version and exit
 
+top: shows every pool of this user in the terminal: its workers, what each runs and for how long, rates, queues, memory and
+deaths. manyhands top --help says more.
+
+trace: runs a program as run does, and writes a timeline of its pools and workers that https://ui.perfetto.dev opens, or a
+page for any browser. manyhands trace --help says more.
+
 doctor: checks this machine (limits, /dev/shm, kernel, control groups, interpreter) and says what will be slow or fail,
 and what helps. It exits with 1 if something will fail.
 
@@ -35,6 +43,10 @@ of one, and who holds and awaits which lock.
 
 `python -m manyhands` is the same command.
 """
+
+_COMMANDS = (
+    "manyhands run PROGRAM, manyhands top, manyhands trace OUT.json PROGRAM, manyhands doctor, or manyhands stacks PID"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"manyhands {__version__}")
         return 0
     if command is None:
-        return _fail("a command is missing: manyhands run PROGRAM, manyhands doctor, or manyhands stacks PID")
+        return _fail(f"a command is missing: {_COMMANDS}")
     if command == "doctor":
         if words:
             return _fail(f"doctor takes no arguments, and {words[0]!r} is one")
@@ -63,10 +75,16 @@ def main(arguments: list[str] | None = None) -> int:
         from ._stacks import report as report_on
 
         return report_on(int(words[0]))
+    if command == "top":
+        from ._top import main as top
+
+        return top(words)
+    if command == "trace":
+        from ._trace import main as trace
+
+        return trace(words)
     if command != "run":
-        return _fail(
-            f"there is no command {command!r}: manyhands run PROGRAM, manyhands doctor, or manyhands stacks PID"
-        )
+        return _fail(f"there is no command {command!r}: {_COMMANDS}")
     return _run(words)
 
 

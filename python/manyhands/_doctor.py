@@ -24,7 +24,7 @@ OK, SLOW, FAIL = "ok", "slow", "FAIL"
 
 # Descriptors that the parent of a pool has open for each worker, and for itself.
 _FDS_A_WORKER = 3
-_FDS_A_POOL = 16
+_FDS_A_POOL = 17
 # Address space that a worker's arenas take, in the worker and in the parent, without taking memory.
 _ARENAS = 32 << 30
 _LEAST_SHM = 1 << 30

@@ -60,7 +60,8 @@ def test_a_worker_has_no_descriptors_of_its_siblings(context: Any) -> None:
     with context.Pool(5) as pool:
         counts = set(pool.map(_fd_count, range(50), 1))
     assert len(counts) == 1
-    assert max(counts) <= mine + 5
+    # Two bells, the lifeline, its parent, the memory of results, and its mailbox, where manyhands top finds what it runs.
+    assert max(counts) <= mine + 6
 
 
 def _fd_count(_: object) -> int:

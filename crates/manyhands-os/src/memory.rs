@@ -125,6 +125,16 @@ impl Memfd {
         }
     }
 
+    /// The memfd behind a path of `/proc/PID/fd`: of a process of the same user, or as root. Refused unless its length is
+    /// sealed, so that nobody cuts it short under a mapping.
+    pub fn open(path: &std::path::Path, may_write: bool) -> io::Result<Memfd> {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(may_write)
+            .open(path)?;
+        Memfd::from_fd(file.into())
+    }
+
     /// Its length in bytes, which never changes and is never 0.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> u64 {

@@ -23,6 +23,7 @@ use crate::fds::os_error;
 use crate::handle::{Handle, PULSE, wait};
 use crate::items::{Items, is_prompt, tell};
 use crate::job::{Kind, PyJob};
+use crate::naming::{self, Names};
 use crate::seat;
 use crate::stray;
 use crate::window::Window;
@@ -78,6 +79,7 @@ struct PyCrew {
     crew: Arc<Crew>,
     face: Face,
     kept: Mutex<Vec<(Py<PyAny>, Published)>>,
+    names: Names,
     function_type: Py<PyAny>,
     /// Threads that draw input, once there is some that needs it: one, unless several were started at once.
     feeders: Mutex<Vec<Py<PyAny>>>,
@@ -126,6 +128,8 @@ impl PyCrew {
             return Ok(Some(published));
         }
         let published = self.crew.publish(codec::pickled(py, function)?);
+        self.crew
+            .name_function(&published, &naming::title(function));
         let published = (published, name_of(function));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = (kept.len() >= KEPT_FUNCTIONS).then(|| kept.remove(0));
@@ -185,6 +189,7 @@ impl PyCrew {
                     )?,
                 ),
                 (None, _) => {
+                    job.call_it(self.names.id_of(&self.crew, function));
                     let whole = PyTuple::new(py, [function, args.as_any(), kwds.as_any()])?;
                     (mode::WHOLE, codec::encode(py, whole.as_any())?)
                 }
@@ -240,7 +245,12 @@ impl PyCrew {
         }
         let published = match self.published(py, function) {
             Ok(Some((published, _))) => Ok(published),
-            Ok(None) => codec::pickled(py, function).map(|payload| self.crew.publish(payload)),
+            Ok(None) => codec::pickled(py, function).map(|payload| {
+                let published = self.crew.publish(payload);
+                self.crew
+                    .name_function(&published, &naming::title(function));
+                published
+            }),
             Err(error) => Err(error),
         };
         let iterator = fast::iter(iterable);
@@ -253,6 +263,9 @@ impl PyCrew {
                 return Ok(handle);
             }
         };
+        if let Some(trace) = self.crew.trace() {
+            job.traced(trace, function.id());
+        }
         let drawer = if is_prompt(&iterator)? {
             Drawer::Anyone
         } else if waits {
@@ -357,10 +370,16 @@ impl PyCrew {
         };
         let crew = Crew::new(config, Box::new(Starter(starter))).map_err(|e| os_error(&e))?;
         let function_type = py.import("types")?.getattr("FunctionType")?.unbind();
+        crew.set_face(if executor {
+            engine::Face::Executor
+        } else {
+            engine::Face::Pool
+        });
         Ok(Self {
             crew: Arc::new(crew),
             face: if executor { Face::Executor } else { Face::Pool },
             kept: Mutex::default(),
+            names: Names::default(),
             function_type,
             feeders: Mutex::default(),
         })

@@ -5,11 +5,11 @@
 //! Always: `done` is set after the callback ran, and a job's value never changes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
-use manyhands::engine::{Abandoned, Cause, Job, News, Outcome, Refused, Seen, Terms, Watch};
+use manyhands::engine::{Abandoned, Cause, Job, News, Outcome, Refused, Seen, Terms, Trace, Watch};
 use manyhands_os::fork_state;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -129,6 +129,10 @@ pub(crate) struct PyJob {
     seen: Mutex<Seen>,
     /// How many items are done, if somebody wants to know.
     progress: Option<Progress>,
+    /// Id of what it calls, if that was not published.
+    called: AtomicU32,
+    /// Its call's place in the timeline, if somebody wants one.
+    span: OnceLock<(Trace, u32)>,
     /// Of the process that made it.
     generation: u64,
 }
@@ -170,6 +174,8 @@ impl PyJob {
             terms: None,
             seen: Mutex::default(),
             progress: None,
+            called: AtomicU32::new(0),
+            span: OnceLock::new(),
             generation: fork_state::generation(),
         }
     }
@@ -218,6 +224,22 @@ impl PyJob {
         self.face = Face::Executor;
         self.name = Some(name);
         self
+    }
+
+    /// Says what it calls, by the id of a name.
+    pub(crate) fn call_it(&self, name: u32) {
+        self.called.store(name, Ordering::Relaxed); // before the task goes to the engine, under whose lock it is read
+    }
+
+    /// Has it noted in the timeline: it begins now, and calls this.
+    pub(crate) fn traced(&self, trace: &Trace, name: u32) {
+        let how = match (self.face, self.kind) {
+            (Face::Executor, _) => 4,
+            (_, Kind::Ordered) => 2,
+            (_, Kind::Unordered) => 3,
+            _ => 1,
+        };
+        let _ = self.span.set((trace.clone(), trace.call_began(name, how)));
     }
 
     pub(crate) fn face(&self) -> Face {
@@ -330,6 +352,9 @@ impl PyJob {
     fn conclude(&self, state: &State) -> News {
         let complete = state.expected == Some(state.arrived);
         let is_heard = self.has_callbacks.load(Ordering::Relaxed);
+        if complete && let Some((trace, call)) = self.span.get() {
+            trace.call_ended(*call, state.arrived, state.failed.is_some());
+        }
         match (complete, self.kind) {
             (true, _) if is_heard => News::Finish,
             (true, _) => {
@@ -727,6 +752,10 @@ impl Job for PyJob {
 
     fn terms(&self) -> Option<Terms> {
         self.terms
+    }
+
+    fn called(&self) -> u32 {
+        self.called.load(Ordering::Relaxed)
     }
 
     fn label(&self) -> Option<String> {

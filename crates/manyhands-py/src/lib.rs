@@ -17,6 +17,7 @@ mod items;
 mod job;
 mod manager;
 mod message;
+mod naming;
 mod once;
 mod plain;
 mod process;
@@ -28,6 +29,7 @@ mod shorthand;
 mod stray;
 mod sync;
 mod tls;
+mod top;
 mod watchers;
 mod window;
 mod worker;
@@ -53,6 +55,7 @@ fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     segment::register(m)?;
     sync::register(m)?;
     tls::register(m)?;
+    top::register(m)?;
     worker::register(m)?;
     Ok(())
 }

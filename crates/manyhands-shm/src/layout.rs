@@ -9,7 +9,7 @@ use core::mem::{offset_of, size_of};
 /// "manyhand" in ASCII, read as a little-endian number.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 /// Changes whenever anything in this file does.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Bytes from one word that is written often to the next.
 const LANE: usize = 128;
@@ -29,6 +29,17 @@ pub(crate) struct Identity {
     result_bytes: u32,
     /// 0 until the worker attaches, then 1.
     attached: u32,
+}
+
+/// What the worker is at, for whoever looks in from outside; written by the worker alone.
+#[repr(C, align(128))]
+pub(crate) struct Current {
+    /// When it began, on the monotonic clock; 0: it has no task.
+    began: u64,
+    serial: u64,
+    tag: u32,
+    /// Of the worker, as it numbers itself.
+    pid: u32,
 }
 
 /// The first page of a mailbox. "Writes" says who stores there in the course of things.
@@ -51,11 +62,12 @@ pub(crate) struct MailboxHeader {
     wake_at: Lane<u64>,
     /// Worker writes around each call that has a time limit, parent reads once the worker is dead.
     due: Lane<u64>,
+    current: Current,
 }
 
 const _: () = assert!(size_of::<Lane<u64>>() == LANE && size_of::<Lane<u32>>() == LANE);
 const _: () = assert!(size_of::<Identity>() == LANE && offset_of!(Identity, attached) == 20);
-const _: () = assert!(size_of::<MailboxHeader>() == 9 * LANE);
+const _: () = assert!(size_of::<MailboxHeader>() == 10 * LANE);
 const _: () = assert!(size_of::<MailboxHeader>() <= HEADER_LEN);
 
 /// Bytes before the first ring.
@@ -77,6 +89,10 @@ pub(crate) const AT_RESULT_TAIL: usize = offset_of!(MailboxHeader, result_tail.w
 pub(crate) const AT_RESULT_HEAD: usize = offset_of!(MailboxHeader, result_head.word);
 pub(crate) const AT_WAKE_AT: usize = offset_of!(MailboxHeader, wake_at.word);
 pub(crate) const AT_DUE: usize = offset_of!(MailboxHeader, due.word);
+pub(crate) const AT_BEGAN: usize = offset_of!(MailboxHeader, current.began);
+pub(crate) const AT_SERIAL: usize = offset_of!(MailboxHeader, current.serial);
+pub(crate) const AT_TAG: usize = offset_of!(MailboxHeader, current.tag);
+pub(crate) const AT_PID: usize = offset_of!(MailboxHeader, current.pid);
 
 /// What a frame says about itself; the payload is opaque bytes.
 ///

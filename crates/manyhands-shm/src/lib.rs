@@ -35,9 +35,13 @@ mod doorbell;
 mod error;
 pub mod fifo;
 mod layout;
+#[cfg(not(loom))]
+pub mod log;
 pub mod mailbox;
 mod region;
 mod ring;
+#[cfg(not(loom))]
+pub mod stats;
 pub mod sync;
 
 pub use error::{Full, Malformed};

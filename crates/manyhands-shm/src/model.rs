@@ -9,9 +9,10 @@
 use crate::arena::{Borrower, Lender};
 use crate::fifo::{self, Fifo};
 use crate::layout::{
-    AT_ASLEEP, AT_ATTACHED, AT_DUE, AT_FRAME_CLAIM, AT_FRAME_HEAD, AT_FRAME_LEN, AT_HINT, AT_MAGIC,
-    AT_RESULT_BYTES, AT_RESULT_HEAD, AT_RESULT_TAIL, AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL,
-    AT_VERSION, AT_WAKE_AT, FRAME_HEADER_LEN, HEADER_LEN, Head, PAD, UNIT,
+    AT_ASLEEP, AT_ATTACHED, AT_BEGAN, AT_DUE, AT_FRAME_CLAIM, AT_FRAME_HEAD, AT_FRAME_LEN, AT_HINT,
+    AT_MAGIC, AT_PID, AT_RESULT_BYTES, AT_RESULT_HEAD, AT_RESULT_TAIL, AT_SERIAL, AT_TAG,
+    AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL, AT_VERSION, AT_WAKE_AT, FRAME_HEADER_LEN,
+    HEADER_LEN, Head, PAD, UNIT,
 };
 use crate::mailbox::{self, ParentEnd, Shape, WorkerEnd};
 use core::ptr::NonNull;
@@ -30,6 +31,8 @@ pub fn mailbox(shape: Shape) -> (ParentEnd, WorkerEnd) {
         AT_RESULT_HEAD,
         AT_WAKE_AT,
         AT_DUE,
+        AT_BEGAN,
+        AT_SERIAL,
     ];
     let header = [
         AT_VERSION,
@@ -38,6 +41,8 @@ pub fn mailbox(shape: Shape) -> (ParentEnd, WorkerEnd) {
         AT_ATTACHED,
         AT_ASLEEP,
         AT_HINT,
+        AT_TAG,
+        AT_PID,
     ];
     let claims = (HEADER_LEN..shape.region_len())
         .step_by(UNIT)

@@ -123,6 +123,15 @@ mod real {
             unsafe { AtomicU32::from_ptr(self.place(at, 4).cast()) }
         }
 
+        /// A row of words from `at` on.
+        #[inline]
+        pub(crate) fn row_at<const N: usize>(&self, at: usize) -> &[AtomicU64; N] {
+            assert!(at.is_multiple_of(8));
+            // SAFETY: Inside, for as long as `self` is borrowed; aligned; Words or bytes. An array of atomics is laid out
+            // as its words are.
+            unsafe { &*self.place(at, 8 * N).cast::<[AtomicU64; N]>() }
+        }
+
         /// Words at these distances from `at`.
         #[inline]
         pub(crate) fn u32s_at<const N: usize>(

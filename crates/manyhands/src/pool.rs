@@ -323,7 +323,12 @@ impl Pool {
         if !self.crew.is_ours() {
             return Err(Error::Forked); // before the lock, which a thread of the parent may hold
         }
-        let publish = || self.crew.publish(Payload::new(name));
+        let publish = || {
+            let published = self.crew.publish(Payload::new(name));
+            let called = std::any::type_name_of_val(&function);
+            self.crew.name_function(&published, called);
+            published
+        };
         Ok(Arc::clone(
             lock(&self.functions).entry(name).or_insert_with(publish),
         ))

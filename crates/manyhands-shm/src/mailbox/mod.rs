@@ -10,10 +10,14 @@
 //! Not here: choosing the worker (`dispatch`), noticing its death (`supervise`), payloads that
 //! are too big for a ring ([`arena`](crate::arena)).
 
+mod glance;
 mod results;
 mod tasks;
 
 pub use crate::layout::Head;
+pub use glance::Glance;
+#[cfg(not(loom))]
+pub use glance::glance;
 pub use results::{Due, ResultFrame, ResultReader, ResultWriter};
 pub use tasks::{TaskFrame, TaskReader, TaskWriter, Ticket};
 
@@ -21,9 +25,9 @@ use crate::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::doorbell::NEVER;
 use crate::error::Malformed;
 use crate::layout::{
-    AT_ASLEEP, AT_ATTACHED, AT_DUE, AT_HINT, AT_MAGIC, AT_RESULT_BYTES, AT_RESULT_HEAD,
-    AT_RESULT_TAIL, AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL, AT_VERSION, AT_WAKE_AT, HEADER_LEN,
-    MAGIC, VERSION,
+    AT_ASLEEP, AT_ATTACHED, AT_BEGAN, AT_DUE, AT_HINT, AT_MAGIC, AT_PID, AT_RESULT_BYTES,
+    AT_RESULT_HEAD, AT_RESULT_TAIL, AT_TASK_BYTES, AT_TASK_HEAD, AT_TASK_TAIL, AT_VERSION,
+    AT_WAKE_AT, HEADER_LEN, MAGIC, VERSION,
 };
 use crate::region::{Region, check_origin};
 use crate::ring::{Consumer, Place, Producer};
@@ -151,6 +155,7 @@ pub(crate) fn create_in(region: Arc<Region>, shape: Shape) -> ParentEnd {
         AT_RESULT_TAIL,
         AT_RESULT_HEAD,
         AT_DUE,
+        AT_BEGAN,
     ] {
         region.u64_at(word).store(0, Relaxed);
     }
@@ -206,6 +211,8 @@ pub(crate) fn attach_in(region: Arc<Region>) -> Result<WorkerEnd, Malformed> {
         .u32_at(AT_ATTACHED)
         .compare_exchange(FRESH, ATTACHED, AcqRel, Acquire)
         .map_err(|found| Malformed::Attached { found })?;
+    let pid = manyhands_os::fork_state::pid();
+    region.u32_at(AT_PID).store(pid as u32, Relaxed);
     Ok(WorkerEnd {
         tasks: TaskReader::new(Consumer::new(region.clone(), shape.tasks())),
         results: ResultWriter::new(Producer::new(region, shape.results())),

@@ -5,7 +5,7 @@
 use crate::atomics::Ordering::Relaxed;
 use crate::doorbell::{NEVER, WakeAt};
 use crate::error::{Full, Malformed};
-use crate::layout::{AT_DUE, AT_WAKE_AT, Head};
+use crate::layout::{AT_BEGAN, AT_DUE, AT_SERIAL, AT_TAG, AT_WAKE_AT, Head};
 use crate::region::Region;
 use crate::ring::{Consumer, Producer};
 use manyhands_os::crash_point;
@@ -63,6 +63,21 @@ impl ResultWriter {
     #[must_use = "a parent that is not rung sleeps on"]
     pub fn unseen(&self) -> bool {
         self.ring.has_unread() && self.wake_at().claim(NEVER)
+    }
+
+    /// Says which task the worker is at since `began`, for whoever looks in from outside ([`glance`](super::glance)).
+    #[inline]
+    pub fn begins(&self, serial: u64, tag: u32, began: u64) {
+        let region = self.ring.region();
+        region.u64_at(AT_SERIAL).store(serial, Relaxed);
+        region.u32_at(AT_TAG).store(tag, Relaxed);
+        region.u64_at(AT_BEGAN).store(began, Relaxed);
+    }
+
+    /// Says that it is at none.
+    #[inline]
+    pub fn ends(&self) {
+        self.ring.region().u64_at(AT_BEGAN).store(0, Relaxed);
     }
 
     /// The place of this mailbox's note.

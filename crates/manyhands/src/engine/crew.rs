@@ -17,6 +17,7 @@ use manyhands_os::fd::{AsFd, EventFd};
 use manyhands_os::fork_state::Registration;
 use manyhands_os::poll::Poller;
 use manyhands_os::{cpu, fork_state};
+use manyhands_shm::stats::Face;
 
 use super::dispatch;
 use super::floor::{Floor, Phase, Settled, settle};
@@ -24,9 +25,11 @@ use super::launch::Launch;
 use super::line::rank;
 use super::orphans::Orphans;
 use super::patience::Patience;
+use super::stats::Stats;
 use super::supervise::private_bell;
 use super::task::{Abandoned, Function, Job, Need, Outcome, Payload, Source, Task};
 use super::terms::{MaxRestarts, Terms};
+use super::trace::Trace;
 use super::worker::Spent;
 
 /// Token of the workers' bell in the poller that a waiting thread sleeps on.
@@ -143,6 +146,7 @@ pub struct Core {
     pub(super) orphans: Orphans,
     next_function: AtomicU32,
     pub(super) graveyard: Arc<Mutex<Vec<u32>>>,
+    pub(super) stats: Arc<Stats>,
     /// Ends the workers when this process is gone.
     pub(super) hold: Hold,
     generation: u64,
@@ -167,11 +171,10 @@ impl Crew {
         tender.add(deaths.fd()?, DEATHS)?;
         tender.add(tender_bell.as_fd(), TENDER)?;
         let cores = config.cores.unwrap_or_else(cpu::available);
+        let size = if config.on_demand { 0 } else { config.workers };
+        let stats = Arc::new(Stats::new(size));
         let core = Core {
-            floor: Mutex::new(Floor::new(
-                if config.on_demand { 0 } else { config.workers },
-                cores,
-            )),
+            floor: Mutex::new(Floor::new(size, cores, Arc::clone(&stats))),
             launcher,
             config,
             _not_for_children: [bell_kept, tender_kept],
@@ -191,6 +194,7 @@ impl Crew {
             orphans: Orphans::default(),
             next_function: AtomicU32::new(1),
             graveyard: Arc::default(),
+            stats,
             hold: Hold::new()?,
             generation: fork_state::generation(),
         };
@@ -228,6 +232,28 @@ impl Crew {
             graveyard: Arc::clone(&self.graveyard),
             generation: self.generation,
         })
+    }
+
+    /// Gives a name to what calls, for those who look on; its id is for [`Job::called`].
+    pub fn name(&self, name: &str) -> u32 {
+        let id = self.next_function.fetch_add(1, Ordering::Relaxed);
+        self.stats.name(id, name);
+        id
+    }
+
+    /// Says what a function is called that was [published](Self::publish).
+    pub fn name_function(&self, function: &Function, name: &str) {
+        self.stats.name(function.id, name);
+    }
+
+    /// Says through which face this is used, for those who look on.
+    pub fn set_face(&self, face: Face) {
+        self.stats.set_face(face);
+    }
+
+    /// The timeline, if somebody wants one.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.stats.trace.as_ref()
     }
 
     fn admit(&self, floor: &Floor) -> Result<(), Refused> {
@@ -438,6 +464,7 @@ impl Crew {
         // Perhaps nobody waits, and takes the turn that would tell the workers.
         self.dismiss(&mut floor);
         floor.publish();
+        self.stats.note(&floor);
         drop(floor);
         self.look_again();
     }
@@ -560,6 +587,9 @@ impl Drop for Crew {
         if self.is_ours() {
             for worker in &self.floor().workers {
                 let _ = worker.child.signal(9);
+            }
+            if let Some(trace) = self.trace() {
+                trace.end();
             }
         } else {
             std::mem::forget(self.core.take());

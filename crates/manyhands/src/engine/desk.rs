@@ -12,7 +12,7 @@ use std::time::Duration;
 use manyhands_os::clock::now_ns;
 use manyhands_os::death::{Lifeline, ParentWatch};
 use manyhands_os::fd::{AsFd, EventFd};
-use manyhands_os::fork_state;
+use manyhands_os::fork_state::{self, ParentFd};
 use manyhands_os::frozen::Frozen;
 use manyhands_os::memory::{Mapping, Memfd};
 use manyhands_os::poll;
@@ -24,12 +24,14 @@ use super::patience::Patience;
 use super::stopwatch::Stopwatch;
 use super::task::{Payload, Received};
 use super::terms::Limit;
+use super::trace::Diary;
 use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
 
 /// A task as the worker sees it.
 #[derive(Debug)]
 pub struct Call {
-    /// Id of its function, as given to [`Execute::define`] before; 0: none.
+    /// Id of its function, as given to [`Execute::define`] before, or of a [name](super::Job::called) for who looks on;
+    /// 0: none.
     pub function: u32,
     /// The face's mark.
     pub mode: u8,
@@ -99,6 +101,9 @@ pub struct Desk {
     assembly: Assembly,
     patience: Patience,
     stopwatch: Stopwatch,
+    /// Who looks on finds the mailbox by its descriptor.
+    _mailbox_fd: ParentFd,
+    diary: Option<Diary>,
     generation: u64,
 }
 
@@ -127,12 +132,13 @@ impl Desk {
             parent_bell,
             lifeline,
         } = fds;
-        let map = |fd| io::Result::Ok(Arc::new(Mapping::shared(&Memfd::from_fd(fd)?)?));
         // Arrays of the user will lie there, and a child that a task forks has them too.
         let map_lasting =
             |fd| io::Result::Ok(Arc::new(Mapping::parted_by_fork(&Memfd::from_fd(fd)?)?));
         let garbled = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-        let mailbox = mailbox::attach(map(mailbox)?)
+        let memory = Memfd::from_fd(mailbox)?;
+        let rings = Arc::new(Mapping::shared(&memory)?);
+        let mailbox = mailbox::attach(rings)
             .map_err(|why| garbled(format!("the mailbox of this worker: {why}")))?;
         let stopwatch = Stopwatch::new(mailbox.results.due());
         let mut lifeline = Lifeline::new(lifeline);
@@ -154,6 +160,8 @@ impl Desk {
             assembly: Assembly::default(),
             patience: Patience::new(),
             stopwatch,
+            _mailbox_fd: ParentFd::new(memory.into()),
+            diary: Diary::of_environment(),
             generation: fork_state::generation(),
         })
     }
@@ -185,6 +193,12 @@ impl Desk {
                     let (bytes, buffers) =
                         self.assembly
                             .unpack(head.flags, content, self.borrower.as_ref())?;
+                    let size = match &self.diary {
+                        Some(_) => {
+                            bytes.len() + buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
+                        }
+                        None => 0,
+                    };
                     let call = Call {
                         function: head.tag,
                         mode: wire::mode(head.flags),
@@ -194,11 +208,20 @@ impl Desk {
                     };
                     crash_point!("worker.task-taken");
                     let began = now_ns();
+                    self.mailbox.results.begins(head.id, head.tag, began);
+                    if let Some(diary) = &mut self.diary {
+                        diary.begins(head.id, head.tag, began, size);
+                    }
                     let answer = face.run(call, &mut self.stopwatch);
-                    let ran = now_ns().saturating_sub(began);
+                    let ended = now_ns();
+                    let ran = ended.saturating_sub(began);
                     if fork_state::generation() != self.generation {
                         // The mailbox is the worker's; it is not even mapped here.
                         return Ok(Left::Forked);
+                    }
+                    self.mailbox.results.ends();
+                    if let Some(diary) = &mut self.diary {
+                        diary.ends(ended, answer.raised, answer.payload.len());
                     }
                     crash_point!("worker.task-done");
                     let raised = if answer.raised { wire::RAISED } else { 0 };

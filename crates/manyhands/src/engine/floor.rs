@@ -14,6 +14,7 @@ use manyhands_os::oom;
 use super::dispatch;
 use super::line::{Line, rank};
 use super::park::Parker;
+use super::stats::Stats;
 use super::task::{Abandoned, Drawer, Job, Need, News, Outcome, Reply, Source, Task};
 use super::terms::Deaths;
 use super::worker::{Span, Spent, Worker};
@@ -83,6 +84,8 @@ pub(super) struct Floor {
     /// When deaths were looked for last.
     pub(super) deaths_seen_ns: u64,
     pub(super) cores: usize,
+    /// What others may know of all this.
+    pub(super) stats: Arc<Stats>,
     /// To be dropped without the lock: see [`Floor::litter`].
     pub(super) spent: Vec<Spent>,
     /// Sources of a pool that is over; when they are dropped, their jobs learn of it.
@@ -101,7 +104,7 @@ pub(super) struct Room {
 pub(super) type Settled = (Arc<dyn Job>, u64, Outcome);
 
 impl Floor {
-    pub(super) fn new(size: usize, cores: usize) -> Self {
+    pub(super) fn new(size: usize, cores: usize, stats: Arc<Stats>) -> Self {
         Self {
             phase: Phase::Open,
             workers: Vec::with_capacity(size),
@@ -132,14 +135,17 @@ impl Floor {
             retry_at: None,
             deaths_seen_ns: 0,
             cores,
+            stats,
             spent: Vec::new(),
             ended: VecDeque::new(),
         }
     }
 
-    /// What is to be dropped once the lock is given back, because it may run code of the user.
+    /// What is to be dropped once the lock is given back, because it may run code of the user. The end of a step: its
+    /// figures are noted.
     #[must_use]
     pub(super) fn litter(&mut self) -> (Vec<Spent>, VecDeque<Box<dyn Source>>) {
+        self.stats.note(self);
         (
             std::mem::take(&mut self.spent),
             std::mem::take(&mut self.ended),
@@ -250,7 +256,12 @@ impl Floor {
     fn hand(&mut self, at: usize, task: Task) -> Result<(), Task> {
         let serial = self.next_serial;
         let worker = &mut self.workers[at];
-        worker.hand(task, serial)?;
+        let bytes = task.payload.len();
+        match &self.stats.trace {
+            None => worker.hand(task, serial)?,
+            Some(trace) => trace.hand(worker, task, serial)?,
+        }
+        worker.gauge.handed(bytes);
         self.next_serial += 1;
         if let Some(span) = self.armed {
             worker.arm_too(span);
@@ -315,6 +326,9 @@ impl Floor {
 
     /// Has `task` wait for a worker, with buffers of its own as far as it needs them.
     pub(super) fn put_off(&mut self, mut task: Task, need: Need) {
+        if let Some(trace) = &self.stats.trace {
+            trace.put_off(&task);
+        }
         let detached = task.payload.detach(need);
         if !detached.is_empty() {
             self.spent.push(detached.into());

@@ -14,6 +14,7 @@ use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
 
 use super::dispatch;
+use super::stats::Stats;
 use super::supervise::private_bell;
 use super::task::{Function, Job, News, Outcome, Payload, SharedBuffer, Task};
 use super::terms::Terms;
@@ -71,7 +72,7 @@ impl Parent {
             retries,
             ..Terms::default()
         };
-        let worker = Worker::new(0, child, equipment, None, terms);
+        let worker = Worker::new(0, child, equipment, None, terms, &Stats::none());
         Ok(Self {
             workers: vec![worker],
             job: Arc::new(Told((0..MOST_TASKS).map(|_| AtomicU32::new(0)).collect())),

@@ -57,6 +57,10 @@ impl Line {
         self.tasks.pop_front()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }

@@ -21,11 +21,13 @@ mod line;
 mod orphans;
 mod park;
 mod patience;
+mod stats;
 mod stopwatch;
 mod supervise;
 mod task;
 mod tend;
 mod terms;
+mod trace;
 mod turns;
 mod wire;
 mod worker;
@@ -34,6 +36,7 @@ pub use chunking::{Chunking, Seen};
 pub use crew::{Config, Crew, Refused, Waited, Watch, Wish};
 pub use desk::{Answer, Call, Desk, Execute, Left};
 pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};
+pub use manyhands_shm::stats::Face;
 pub use patience::Patience;
 pub use stopwatch::Stopwatch;
 pub use supervise::Offer;
@@ -42,4 +45,5 @@ pub use task::{
     SharedBuffer, Source, Task,
 };
 pub use terms::{Cause, Limit, MaxRestarts, Terms};
+pub use trace::{Trace, VARIABLE as TRACE_VARIABLE};
 pub use wire::Garbled;

@@ -154,7 +154,11 @@ impl Crew {
             // What took too long once would take too long again.
             let is_limit = death.cause == Cause::TimeLimit || status == PROCESSOR_TIME;
             let may_retry = !is_limit && !self.config.breaks;
+            let number = worker.number;
             let remains = worker.bury(may_retry);
+            let is_meant = was_told || is_asked;
+            let lost = remains.running.len();
+            self.stats.buried(number, &death, lost, is_meant);
             floor.spent.extend(remains.spent);
             let cancelled = Arc::new(Abandoned::Cancelled);
             let lost = |(job, index)| (job, index, Outcome::Abandoned(Arc::clone(&cancelled)));
@@ -345,6 +349,7 @@ impl Crew {
             offer.equipment,
             self.config.max_tasks_per_worker,
             self.config.terms,
+            &self.stats,
         );
         let mut floor = self.floor();
         let watched = worker

@@ -147,6 +147,13 @@ pub struct Function {
     pub(super) generation: u64,
 }
 
+impl Function {
+    /// Its id, which tasks name it by.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+}
+
 /// Buffers of a function that are larger than this in all are frozen.
 const FREEZE: usize = 1 << 20;
 /// The pieces of one function that workers are told of in one frame; each is a mapping there.
@@ -204,6 +211,16 @@ pub struct Task {
     pub payload: Payload,
     /// How often it was begun by a worker that died before it answered.
     pub losses: u32,
+}
+
+impl Task {
+    /// Id of what it calls: of its function, or of a name alone; 0: neither.
+    pub(super) fn tag(&self) -> u32 {
+        match &self.function {
+            Some(function) => function.id,
+            None => self.job.called(),
+        }
+    }
 }
 
 impl fmt::Debug for Task {
@@ -413,6 +430,12 @@ pub trait Job: Send + Sync {
     /// be at hand.
     fn terms(&self) -> Option<Terms> {
         None
+    }
+
+    /// Id of the [name](super::Crew::name) of what its tasks call, where these have no function that was published; 0:
+    /// it has none. Asked under the engine's lock.
+    fn called(&self) -> u32 {
+        0
     }
 
     /// What it is called in messages. Asked under the engine's lock, so it must be at hand.

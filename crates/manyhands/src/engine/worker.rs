@@ -19,7 +19,9 @@ use manyhands_os::fd::EventFd;
 use manyhands_os::fork_state::Registration;
 use manyhands_shm::arena::{Borrower, Descriptor};
 use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter};
+use manyhands_shm::stats::State;
 
+use super::stats::{Gauge, Stats};
 use super::task::{Abandoned, Job, Need, Outcome, Reply, SharedBuffer, Task};
 use super::terms::Terms;
 use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
@@ -61,6 +63,8 @@ pub(super) struct Heard {
 
 pub(super) struct Worker {
     pub(super) number: u64,
+    /// What others may know of it.
+    pub(super) gauge: Gauge,
     pub(super) child: Arc<Child>,
     tasks: TaskWriter,
     results: ResultReader,
@@ -118,6 +122,7 @@ impl Worker {
         equipment: Equipment,
         max_tasks: Option<u64>,
         terms: Terms,
+        stats: &Stats,
     ) -> Self {
         let Equipment {
             mailbox: ParentEnd { tasks, results },
@@ -130,6 +135,7 @@ impl Worker {
         } = equipment;
         Self {
             number,
+            gauge: stats.seat(number, child.pid()),
             child,
             tasks,
             results,
@@ -284,7 +290,7 @@ impl Worker {
         let head = Head {
             kind: to_worker::TASK,
             flags: wire::mark(task.mode) | packed.flags,
-            tag: task.function.as_ref().map_or(0, |function| function.id),
+            tag: task.tag(),
             id: serial,
             extra: terms.limit.packed(),
         };
@@ -367,6 +373,9 @@ impl Worker {
             };
             self.stopped = self.tasks.push(head, &[]).is_ok();
             self.unpublished |= self.stopped;
+            if self.stopped {
+                self.gauge.set_state(State::Leaving);
+            }
         }
         self.stopped
     }
@@ -374,6 +383,7 @@ impl Worker {
     /// Makes what was pushed visible, and wakes the worker if it sleeps.
     pub(super) fn publish(&mut self, may_spin: bool) {
         if std::mem::take(&mut self.unpublished) {
+            self.gauge.show(self.load());
             self.tasks.hint(u32::from(may_spin));
             if self.tasks.publish() {
                 // A bell that cannot be rung is a closed one: its worker's death is told by its sentinel.
@@ -429,6 +439,7 @@ impl Worker {
             match head.kind {
                 to_parent::READY => {
                     self.ready = true;
+                    self.gauge.set_state(State::Ready);
                     self.opens_ours = head.extra & wire::OPENS != 0;
                     heard.ready = true;
                 }
@@ -461,6 +472,8 @@ impl Worker {
                     }
                     if let Some(handed) = self.handed.pop_front() {
                         self.bytes_held -= handed.bytes;
+                        let (size, ran_ns) = (reply.size(), reply.ran_ns);
+                        self.gauge.answered(head.id, size, raised, ran_ns);
                         self.pace_ns = match self.pace_ns {
                             0 => head.extra.max(1),
                             pace => (pace - pace / 4).saturating_add(head.extra / 4).max(1),
@@ -479,6 +492,7 @@ impl Worker {
             }
         }
         if drained > 0 {
+            self.gauge.show(self.load());
             if self.outgoing.is_some() {
                 self.advance_stream();
             }

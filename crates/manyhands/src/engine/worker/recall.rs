@@ -31,6 +31,7 @@ impl Worker {
         for handed in self.handed.iter().rev() {
             let _ = self.tasks.revoke(handed.ticket);
         }
+        self.gauge.show(0);
         self.handed
             .drain(..)
             .map(Handed::part)
@@ -50,6 +51,7 @@ impl Worker {
         match self.restore(handed) {
             Ok(task) => {
                 self.bytes_held -= bytes;
+                self.gauge.show(self.load());
                 Some(task)
             }
             Err(handed) => {
@@ -90,6 +92,7 @@ impl Worker {
             }
         }
         self.handed = kept;
+        self.gauge.show(self.load());
         taken
     }
 

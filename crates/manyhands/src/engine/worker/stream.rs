@@ -122,7 +122,7 @@ impl Worker {
                 Closing::Task { task, serial } => Head {
                     kind: to_worker::TASK,
                     flags: wire::mark(task.mode) | flags,
-                    tag: task.function.as_ref().map_or(0, |function| function.id),
+                    tag: task.tag(),
                     id: *serial,
                     extra: task.job.terms().unwrap_or(self.terms).limit.packed(),
                 },
