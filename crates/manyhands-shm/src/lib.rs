@@ -38,6 +38,8 @@ mod layout;
 pub mod mailbox;
 mod region;
 mod ring;
+#[cfg(not(loom))]
+pub mod scalars;
 pub mod sync;
 
 pub use error::{Full, Malformed};

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 pub use crate::engine::fuzzing::Parent;
 use crate::entry::Greeting;
 use crate::error::Error;
+use crate::parcel::{Arrived, Way};
 use crate::{letter, pool, typed};
 
 /// What came in a letter.
@@ -33,12 +34,14 @@ pub fn letter(socket: BorrowedFd<'_>) -> io::Result<Option<Letter>> {
 
 /// Reads what a child answered to a call.
 pub fn answer<R: DeserializeOwned>(answer: &[u8]) -> Result<R, Error> {
-    typed::decode(answer)
+    typed::decode(answer, Arrived::default())
 }
 
 /// The answer of a child whose function returned `value`.
 pub fn returned(value: &impl Serialize) -> Vec<u8> {
-    typed::encode(&[0], value).unwrap_or_default()
+    typed::encode(Way::Letter, &[0], value)
+        .map(|(bytes, _)| bytes)
+        .unwrap_or_default()
 }
 
 /// A call of `function`, on an argument that may be none.
@@ -49,7 +52,7 @@ pub fn call<A: DeserializeOwned, R: Serialize>(function: fn(A) -> R, argument: &
 
 /// What a child does with a call.
 pub fn execute(call: &[u8]) -> Vec<u8> {
-    typed::execute(call)
+    typed::execute(call, Arrived::default()).0
 }
 
 /// Whether a child could read its parent's greeting, and after that a worker its orders.

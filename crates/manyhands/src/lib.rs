@@ -40,6 +40,7 @@
 //! Linux, x86-64 and AArch64.
 #![forbid(unsafe_code)]
 
+mod channel;
 pub mod engine;
 mod entry;
 mod error;
@@ -48,12 +49,21 @@ mod error;
 pub mod fuzzing;
 mod init;
 mod letter;
+mod parcel;
 mod pool;
 mod process;
+mod shared;
+mod sync;
 mod typed;
 
+#[cfg(feature = "tokio")]
+pub use channel::AsyncReceiver;
+pub use channel::{Pipe, Receiver, SendError, Sender, channel, pipe};
 pub use error::{Died, Error, Panicked};
 pub use init::init;
 pub use manyhands_os::death::ExitStatus;
-pub use pool::{Pool, PoolBuilder, Task};
+pub use manyhands_shm::scalars::Scalar;
+pub use pool::{Pool, PoolBuilder, Results, Task};
 pub use process::{Process, ProcessBuilder};
+pub use shared::{Bytes, SharedSlice};
+pub use sync::{Barrier, BarrierWait, Condition, Event, Lock, LockGuard, Permit, Semaphore};
