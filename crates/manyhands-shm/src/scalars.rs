@@ -18,6 +18,20 @@ mod sealed {
 }
 
 /// A number that shared memory can hold: an integer or a float of the machine.
+///
+/// ```
+/// use manyhands_shm::scalars::Scalar;
+/// use std::sync::atomic::AtomicU64;
+///
+/// let word = AtomicU64::new(0);
+/// f64::store(&word, 1.5);
+/// assert_eq!(f64::load(&word), 1.5);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no number that shared memory can hold",
+    label = "not an integer or a float",
+    note = "an integer or a float of at most eight bytes will do; other values travel through channels, bytes as `Bytes`"
+)]
 pub trait Scalar: Copy + Send + Sync + 'static + sealed::Sealed {
     /// The word that it lies in, of the same size.
     type Atomic: Send + Sync + 'static;

@@ -38,6 +38,7 @@
 //! apart and put together.
 //!
 //! Linux, x86-64 and AArch64.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod channel;

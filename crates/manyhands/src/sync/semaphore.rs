@@ -116,7 +116,8 @@ impl Semaphore {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.word().try_acquire().then_some(Permit(self))
+        // Made only if it was taken: a permit gives itself back.
+        self.word().try_acquire().then(|| Permit(self))
     }
 
     /// Takes a permit, waiting `timeout` at most.
@@ -171,7 +172,7 @@ impl Semaphore {
 
     fn take(&self, deadline: Deadline) -> Option<Permit<'_>> {
         let word = self.word();
-        (word.try_acquire() || block(&word.wait(), deadline)).then_some(Permit(self))
+        (word.try_acquire() || block(&word.wait(), deadline)).then(|| Permit(self))
     }
 }
 
