@@ -348,7 +348,8 @@ impl<T> Sender<T> {
 ///     Ok(())
 /// }
 /// # let (sender, receiver) = manyhands::channel(1)?;
-/// # greet(&sender)
+/// # greet(&sender)?;
+/// # Ok::<(), Error>(())
 /// ```
 pub struct SendError<T> {
     /// What was to be sent.

@@ -69,6 +69,7 @@ impl<T> Receiver<T> {
     /// # runtime.block_on(example())?;
     /// # Ok::<(), Error>(())
     /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
     pub fn into_async(self) -> Result<AsyncReceiver<T>, Error> {
         let watched = || {
             Runtime::try_current().map_err(io::Error::other)?;

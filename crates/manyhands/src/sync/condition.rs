@@ -75,7 +75,8 @@ impl Condition {
     /// }
     /// # Ok(())
     /// # }
-    /// # consume(&Lock::new()?, &Condition::new()?, || true)
+    /// # consume(&Lock::new()?, &Condition::new()?, || true)?;
+    /// # Ok::<(), Error>(())
     /// ```
     pub fn wait<'a>(&self, guard: LockGuard<'a>) -> Result<LockGuard<'a>, Error> {
         let (guard, _) = self.wait_until(guard, Deadline::after(None))?;
