@@ -195,6 +195,18 @@ impl Error {
 }
 
 /// A panic of the function, as the child reported it.
+///
+/// ```
+/// # use manyhands::{Error, Process};
+/// # fn main() -> Result<(), Error> {
+/// # manyhands::init();
+/// let child = Process::spawn(|n: u32| assert!(n > 3, "{n} is too small"), 2)?;
+/// let Err(Error::Panicked(panic)) = child.join() else { unreachable!() };
+/// assert_eq!(panic.message, "2 is too small");
+/// println!("in process {}, at {:?}", panic.pid, panic.location);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Panicked {
@@ -222,6 +234,22 @@ impl fmt::Display for Panicked {
 impl std::error::Error for Panicked {}
 
 /// The death of a child that owed a result.
+///
+/// ```
+/// # use manyhands::{Error, ExitStatus, Pool};
+/// # use std::time::Duration;
+/// # fn main() -> Result<(), Error> {
+/// # manyhands::init();
+/// fn sleep(seconds: u64) {
+///     std::thread::sleep(Duration::from_secs(seconds));
+/// }
+/// let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(50)).build()?;
+/// let Err(Error::Died(death)) = pool.submit(sleep, 3600)?.wait() else { unreachable!() };
+/// assert!(death.overdue);
+/// assert_eq!(death.status, ExitStatus::Signaled(9));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Died {
