@@ -278,7 +278,8 @@ impl<T: Serialize> Sender<T> {
             };
         }
         let (sent, taken) = (self.count.sent(), self.count.taken());
-        let number = 1 + sent.load(Relaxed).max(taken.load(Relaxed));
+        let last = sent.load(Relaxed).max(taken.load(Relaxed));
+        let number = last.saturating_add(1); // whatever a stranger has written there
         match message.send(socket, number) {
             Ok(()) => {
                 sent.store(number, Relaxed); // read by whoever has the turn next
@@ -529,6 +530,15 @@ impl<T> Receiver<T> {
     /// ```
     pub fn capacity(&self) -> usize {
         self.count.room.bound as usize
+    }
+}
+
+/// The text of a message that a socket has.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn message(socket: std::os::fd::BorrowedFd<'_>) -> Option<Vec<u8>> {
+    match wire::receive(socket) {
+        Ok(wire::Came::Message(message)) => message.open().ok().map(|(text, _)| text.to_vec()),
+        _ => None,
     }
 }
 

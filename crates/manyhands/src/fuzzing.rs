@@ -62,3 +62,21 @@ pub fn orders(text: &[u8]) -> (bool, bool) {
         Err(_) => (false, pool::is_post(text)),
     }
 }
+
+/// Reads a value that came with descriptors.
+pub fn value<T: DeserializeOwned>(text: &[u8], fds: Vec<OwnedFd>) -> Result<T, Error> {
+    typed::decode_value("the message", text, Arrived::of(fds, Vec::new()))
+}
+
+/// What a value is written as, and how many descriptors go along.
+pub fn written<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), Error> {
+    let (text, parcel) = typed::encode_value("the message", Way::Letter, &[], value)?;
+    let copies = parcel.fds.iter().map(|fd| fd.try_clone());
+    let copies = copies.collect::<io::Result<_>>();
+    Ok((text, copies.map_err(Error::system("copy descriptors"))?))
+}
+
+/// The text of a channel's message that a socket has.
+pub fn message(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    crate::channel::message(socket)
+}

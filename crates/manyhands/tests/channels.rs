@@ -529,8 +529,7 @@ fn too_many_descriptors_are_an_error() {
 
 fn serde_alone_carries_no_end() {
     let (sender, _receiver) = channel::<u8>(1).unwrap();
-    let error = postcard::to_allocvec(&sender).unwrap_err();
-    drop(error);
+    assert!(postcard::to_allocvec(&sender).is_err());
     assert!(postcard::from_bytes::<Sender<u8>>(&[0, 0, 1, 0, 2]).is_err());
 }
 

@@ -743,10 +743,12 @@ fn workers_are_limited_in_memory() {
 fn tasks_are_limited_in_processor_time() {
     fn work(for_ever: bool) -> u64 {
         let mut n = 0_u64;
-        while for_ever {
-            n = std::hint::black_box(n.wrapping_mul(31) + 1);
+        loop {
+            if !for_ever {
+                return n;
+            }
+            n = std::hint::black_box(n.wrapping_mul(31) & 0xff);
         }
-        n
     }
     let limited = Pool::builder()
         .workers(1)

@@ -34,6 +34,10 @@ use crate::error::Error;
 ///     child.join()
 /// }
 /// ```
+#[allow(
+    clippy::type_complexity,
+    reason = "two ends that fit each other, said in full"
+)]
 pub fn pipe<S, R>(capacity: usize) -> Result<(Pipe<S, R>, Pipe<R, S>), Error>
 where
     S: Serialize + DeserializeOwned,

@@ -14,6 +14,7 @@ use super::condition::Condition;
 use super::lock::{Lock, LockGuard};
 use super::me;
 use crate::error::Error;
+use crate::parcel;
 use crate::shared::SharedSlice;
 
 /// How the round stands.
@@ -21,6 +22,9 @@ const FILLING: u32 = 0;
 /// All have come; those of this round leave.
 const LEAVING: u32 = 1;
 const BROKEN: u32 = 2;
+
+/// As many as can wait for one condition.
+const MOST: usize = 4095;
 
 /// How often one who waits looks whether the others live.
 const LOOK: Duration = Duration::from_millis(500);
@@ -47,11 +51,40 @@ const LOOK: Duration = Duration::from_millis(500);
 /// }
 /// ```
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "Note")]
 pub struct Barrier {
     lock: Lock,
     changed: Condition,
     /// The state, and a seat for each party.
     words: SharedSlice<u32>,
+}
+
+/// A barrier as it comes.
+#[derive(Deserialize)]
+struct Note {
+    lock: Lock,
+    changed: Condition,
+    words: SharedSlice<u32>,
+}
+
+impl TryFrom<Note> for Barrier {
+    type Error = String;
+
+    fn try_from(note: Note) -> Result<Self, String> {
+        let Note {
+            lock,
+            changed,
+            words,
+        } = note;
+        if !(2..=1 + MOST).contains(&words.len()) {
+            return Err(parcel::refuse("what came as a Barrier has no parties"));
+        }
+        Ok(Self {
+            lock,
+            changed,
+            words,
+        })
+    }
 }
 
 impl Barrier {
@@ -67,8 +100,6 @@ impl Barrier {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn new(parties: usize) -> Result<Self, Error> {
-        // As many as can wait for one condition.
-        const MOST: usize = 4095;
         if parties == 0 || parties > MOST {
             return Err(Error::OutOfRange {
                 what: "the parties of a barrier",
