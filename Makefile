@@ -43,9 +43,9 @@ test-tools: ## the check for missing tools, itself tested
 
 test-rust: .venv/tools/.ready ## unit, integration and documentation tests of the crates
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
-	then $(CARGO) nextest run --workspace --locked; \
-	else timeout -k 10 900 $(CARGO) test --workspace --locked --quiet; fi
-	@timeout -k 10 600 $(CARGO) test --workspace --locked --doc --quiet
+	then $(CARGO) nextest run --workspace --locked --features manyhands/tokio; \
+	else timeout -k 10 900 $(CARGO) test --workspace --locked --quiet --features manyhands/tokio; fi
+	@timeout -k 10 600 $(CARGO) test --workspace --locked --doc --quiet --features manyhands/tokio
 	@timeout -k 10 300 $(CARGO) test -p manyhands-os --features crash-points --test crash --locked --quiet
 
 test-loom: ## every interleaving of ring, mailbox and doorbell, by loom
@@ -85,7 +85,7 @@ lint: lint-rust lint-python lint-words deny unsafe-check ## all linters
 lint-rust: .venv/tools/.ready
 	@$(CARGO) fmt --all -- --check
 	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
-	@$(CARGO) clippy --workspace --all-targets --locked --quiet --features manyhands-py/crash-points -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --locked --quiet --features manyhands-py/crash-points,manyhands/tokio -- -D warnings
 	@! $(CARGO) tree --locked -p manyhands -i pyo3 2>/dev/null | grep . || { echo "the engine must know no Python, but manyhands depends on pyo3 (above)"; exit 1; }
 
 lint-python: .venv/tools/.ready
@@ -117,7 +117,12 @@ format: .venv/tools/.ready ## formats Rust and Python
 
 docs: .venv/tools/.ready ## Rust's documentation with warnings denied, and the unsafe inventory page
 	@$(TOOLS)/python tools/unsafe_inventory.py --write docs/unsafe.md
-	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features manyhands/tokio
+
+# The order in which they go to crates.io: each needs those before it.
+CRATES = manyhands-os manyhands-shm manyhands
+publish-check: ## packs the crates for crates.io and builds what was packed, without uploading (two minutes)
+	@$(CARGO) publish --dry-run --allow-dirty --locked --quiet $(addprefix -p ,$(CRATES))
 
 ##@ Measures and long runs
 
@@ -254,6 +259,6 @@ build/stress.stamp: $(SOURCES) | .venv/tools/.ready
 	@touch $@
 
 .PHONY: demo test test-tools test-rust test-loom test-python test-libraries test-seeds test-conformance lint lint-rust \
-	lint-python lint-words deny advisories unsafe-check typecheck format docs bench-smoke bench bench-engine figures stress \
+	lint-python lint-words deny advisories unsafe-check typecheck format docs publish-check bench-smoke bench bench-engine figures stress \
 	stress-smoke fuzz fuzz-python asan valgrind wheel dev check-tools clean-venv clean help
 .SECONDARY:

@@ -14,6 +14,7 @@ mod frames;
 mod letter;
 mod listen;
 mod mailbox;
+mod parcel;
 mod script;
 mod shared;
 
@@ -59,6 +60,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "calls",
         run: calls::run,
+    },
+    Target {
+        name: "parcel",
+        run: parcel::run,
     },
     Target {
         name: "desk",

@@ -91,4 +91,4 @@ macro_rules! targets {
     };
 }
 
-targets! { frames letter mailbox attach arena fifo board calls desk listen }
+targets! { frames letter mailbox attach arena fifo board calls parcel desk listen }

@@ -26,6 +26,13 @@ pub use lifeline::{Hold, Lifeline};
 pub use parent::ParentWatch;
 
 /// How a process ended.
+///
+/// ```
+/// use manyhands_os::death::ExitStatus;
+///
+/// assert_eq!(ExitStatus::Exited(3).to_string(), "exit code 3");
+/// assert_eq!(ExitStatus::Signaled(15).to_string(), "signal 15 (SIGTERM)");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitStatus {
     /// It returned or called exit, with this code.

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error;
-use crate::fd::{AsRawFd, OwnedFd};
+use crate::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use crate::fork_state::ParentFd;
 use crate::memory::create_fd;
 use crate::named::file_identity;
@@ -56,16 +56,7 @@ impl Frozen {
             end = begin + piece.len() as u64;
             places.push(begin..end);
         }
-        let what = || format!("could not keep {} for {name}", error::bytes(end));
-        let failed = |e: Errno| error::context(e, what());
-        let fd = create_fd(name).map_err(failed)?;
-        rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        rustix::fs::ftruncate(&fd, end.max(1)).map_err(failed)?;
-        for (piece, place) in pieces.iter().zip(&places) {
-            // Written, not mapped and copied: that takes half the time where the pages are new.
-            write_at(&fd, piece, place.start).map_err(failed)?;
-        }
-        rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(failed)?;
+        let fd = written(name, pieces, &places, end)?;
         let file = file_identity(&fd)?;
         Ok(Frozen {
             fd: ParentFd::new(fd),
@@ -133,26 +124,47 @@ impl Frozen {
     pub fn copy(&self, piece: usize) -> io::Result<FrozenCopy> {
         let place = &self.pieces[piece];
         let len = (place.end - place.start) as usize;
-        if len == 0 {
-            let base = NonNull::dangling();
-            return Ok(FrozenCopy { base, len });
-        }
-        let rights = ProtFlags::READ | ProtFlags::WRITE;
-        let fd = self.fd.get()?;
-        // SAFETY: a new mapping at an address of the kernel's choice, so none that exists is touched.
-        let base = unsafe {
-            rustix::mm::mmap(null_mut(), len, rights, MapFlags::PRIVATE, fd, place.start)
-        };
-        let base = base.map_err(|e| {
-            error::advised(
-                e,
-                format!("could not map {}", error::bytes(len as u64)),
-                "ask for less, or raise the limit of address space (`ulimit -v`)",
-            )
-        })?;
-        let base = NonNull::new(base.cast()).expect("a mapping is never at 0");
-        Ok(FrozenCopy { base, len })
+        FrozenCopy::map(self.fd.get()?, place.start, len)
     }
+}
+
+/// Writes `pieces` to their places in memory of `end` bytes, and seals it.
+fn written(name: &str, pieces: &[&[u8]], places: &[Range<u64>], end: u64) -> io::Result<OwnedFd> {
+    let what = || format!("could not keep {} for {name}", error::bytes(end));
+    let failed = |e: Errno| error::context(e, what());
+    let fd = create_fd(name).map_err(failed)?;
+    rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    rustix::fs::ftruncate(&fd, end.max(1)).map_err(failed)?;
+    for (piece, place) in pieces.iter().zip(places) {
+        // Written, not mapped and copied: that takes half the time where the pages are new.
+        write_at(&fd, piece, place.start).map_err(failed)?;
+    }
+    rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(failed)?;
+    Ok(fd)
+}
+
+/// Bytes that never change, as a descriptor to be passed on; see [`open_sealed`].
+pub fn seal(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let place = 0..bytes.len() as u64;
+    let end = place.end;
+    written(name, &[bytes], &[place], end)
+}
+
+/// The `len` bytes that somebody has [sealed](seal); refused if they could still change.
+pub fn open_sealed(fd: BorrowedFd<'_>, len: usize) -> io::Result<FrozenCopy> {
+    let refused = |why: &str| {
+        let what = format!("descriptor {} is no sealed memory: {why}", fd.as_raw_fd());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    };
+    match rustix::fs::fcntl_get_seals(fd) {
+        Ok(seals) if seals.contains(SEALS) => {}
+        Ok(_) => return Err(refused("it could still change")),
+        Err(_) => return Err(refused("it is not a memfd")),
+    }
+    if rustix::fs::fstat(fd)?.st_size as u64 != (len as u64).max(1) {
+        return Err(refused("it has another length than was said"));
+    }
+    FrozenCopy::map(fd, 0, len)
 }
 
 fn write_at(fd: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> {
@@ -176,6 +188,28 @@ pub struct FrozenCopy {
     len: usize,
 }
 
+impl FrozenCopy {
+    /// The `len` bytes at `at` of a file that is sealed and has them.
+    fn map(fd: BorrowedFd<'_>, at: u64, len: usize) -> io::Result<FrozenCopy> {
+        if len == 0 {
+            let base = NonNull::dangling();
+            return Ok(FrozenCopy { base, len });
+        }
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice, so none that exists is touched.
+        let base = unsafe { rustix::mm::mmap(null_mut(), len, rights, MapFlags::PRIVATE, fd, at) };
+        let base = base.map_err(|e| {
+            error::advised(
+                e,
+                format!("could not map {}", error::bytes(len as u64)),
+                "ask for less, or raise the limit of address space (`ulimit -v`)",
+            )
+        })?;
+        let base = NonNull::new(base.cast()).expect("a mapping is never at 0");
+        Ok(FrozenCopy { base, len })
+    }
+}
+
 // SAFETY: memory that belongs to the value alone, like a boxed slice.
 unsafe impl Send for FrozenCopy {}
 // SAFETY: as for `Send`; shared references give out shared bytes only.
@@ -185,7 +219,7 @@ impl Deref for FrozenCopy {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: mapped for `len` bytes in `copy`, until it is dropped. The file is sealed against writes and
+        // SAFETY: mapped for `len` bytes in `map`, until it is dropped. The file is sealed against writes and
         // against shrinking, so pages that are not ours yet do not change, nor go away.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
@@ -201,7 +235,7 @@ impl DerefMut for FrozenCopy {
 impl Drop for FrozenCopy {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: exactly the mapping made in `copy`, unmapped once; nobody borrows from it any more.
+            // SAFETY: exactly the mapping made in `map`, unmapped once; nobody borrows from it any more.
             let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast::<c_void>(), self.len) };
         }
     }
@@ -231,6 +265,19 @@ mod tests {
         let kept = again.copy(1).unwrap();
         drop((frozen, again));
         assert_eq!(kept[..], large[..]);
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_by_its_descriptor() {
+        for text in [&b""[..], b"one", &[7; 300_000]] {
+            let fd = seal("test", text).unwrap();
+            assert_eq!(open_sealed(fd.as_fd(), text.len()).unwrap()[..], *text);
+            let error = open_sealed(fd.as_fd(), text.len() + 2).unwrap_err();
+            assert!(error.to_string().contains("another length"), "{error}");
+        }
+        let open = crate::memory::Memfd::create("test", 8).unwrap();
+        let error = open_sealed(open.as_fd(), 8).unwrap_err();
+        assert!(error.to_string().contains("could still change"), "{error}");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub mod mailbox;
 mod region;
 mod ring;
 #[cfg(not(loom))]
+pub mod scalars;
+#[cfg(not(loom))]
 pub mod stats;
 pub mod sync;
 

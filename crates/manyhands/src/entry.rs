@@ -16,6 +16,7 @@ use manyhands_os::{fork_state, image, inherit, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::letter::{self, Letter};
+use crate::parcel::Arrived;
 use crate::{pool, typed};
 
 /// What a child is started for: the kind of the letter that it finds.
@@ -81,7 +82,7 @@ pub(crate) fn enter(socket: OwnedFd) -> ! {
         Err(reason) => give_up(&socket, &reason),
     };
     match kind {
-        errand::CALL => call(socket, rest),
+        errand::CALL => call(socket, rest, Arrived::of(fds, Vec::new())),
         errand::WORK => pool::work(rest, fds),
         other => give_up(&socket, &format!("the request is of unknown kind {other}")),
     }
@@ -138,7 +139,7 @@ fn end_with(parent: i32, started: Option<u64>) -> Result<(), String> {
 }
 
 /// Makes one call and sends the answer.
-fn call(socket: OwnedFd, call: &[u8]) -> ! {
+fn call(socket: OwnedFd, call: &[u8], arrived: Arrived) -> ! {
     let socket = Arc::new(socket);
     typed::watch_panics({
         let socket = Arc::clone(&socket);
@@ -146,14 +147,14 @@ fn call(socket: OwnedFd, call: &[u8]) -> ! {
             let _ = letter::send(socket.as_fd(), ANSWER, &[&last_words], &[]);
         }
     });
-    let answer = typed::execute(call);
+    let (answer, parcel) = typed::execute(call, arrived);
     let code = match () {
         () if typed::returned(&answer) => 0,
         () if typed::panicked(&answer) => PANICKED,
         () => REFUSED,
     };
     // A parent that let go of its Process has closed the other end, and wants no answer.
-    if let Err(error) = letter::send(socket.as_fd(), ANSWER, &[&answer], &[])
+    if let Err(error) = letter::send(socket.as_fd(), ANSWER, &[&answer], &parcel.borrowed())
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
         give_up(

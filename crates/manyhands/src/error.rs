@@ -124,6 +124,58 @@ pub enum Error {
         reason: String,
     },
 
+    /// Nobody has the other end of the channel or pipe any more.
+    #[error(
+        "nobody has the other end of this channel any more: all its {other}s were dropped, or their \
+         processes have ended"
+    )]
+    Disconnected {
+        /// What nobody has: "sender" or "receiver".
+        other: &'static str,
+    },
+
+    /// The channel holds as much as it can.
+    #[error("the channel is full: wait with send, or make it with a larger capacity")]
+    Full,
+
+    /// The process that held a lock has ended without giving it back.
+    #[error(
+        "process {pid} ended while it held the lock: what the lock guards may be half changed; the \
+         lock is free again"
+    )]
+    OwnerDied {
+        /// The process id that it had.
+        pid: i32,
+    },
+
+    /// A thread waits for a lock that it holds itself.
+    #[error("this thread holds the lock already, and would wait for ever: drop the guard first")]
+    Deadlock,
+
+    /// Too many threads wait for conditions.
+    #[error("too many threads wait for conditions: 4096 are all that can wait at once")]
+    TooManyWaiters,
+
+    /// A barrier was broken while somebody waited there, or before.
+    #[error(
+        "the barrier is broken: a party gave up or was killed, or called abort; reset makes it \
+         usable again"
+    )]
+    BrokenBarrier,
+
+    /// A number that was given is out of bounds.
+    #[error("{what} cannot be {value}: {low} to {high} are possible")]
+    OutOfRange {
+        /// What the number is.
+        what: &'static str,
+        /// The number.
+        value: u64,
+        /// The least that is possible.
+        low: u64,
+        /// The most that is possible.
+        high: u64,
+    },
+
     /// The system refused something.
     #[error("could not {action}: {source}")]
     System {
@@ -143,6 +195,18 @@ impl Error {
 }
 
 /// A panic of the function, as the child reported it.
+///
+/// ```
+/// # use manyhands::{Error, Process};
+/// # fn main() -> Result<(), Error> {
+/// # manyhands::init();
+/// let child = Process::spawn(|n: u32| assert!(n > 3, "{n} is too small"), 2)?;
+/// let Err(Error::Panicked(panic)) = child.join() else { unreachable!() };
+/// assert_eq!(panic.message, "2 is too small");
+/// println!("in process {}, at {:?}", panic.pid, panic.location);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Panicked {
@@ -170,6 +234,22 @@ impl fmt::Display for Panicked {
 impl std::error::Error for Panicked {}
 
 /// The death of a child that owed a result.
+///
+/// ```
+/// # use manyhands::{Error, ExitStatus, Pool};
+/// # use std::time::Duration;
+/// # fn main() -> Result<(), Error> {
+/// # manyhands::init();
+/// fn sleep(seconds: u64) {
+///     std::thread::sleep(Duration::from_secs(seconds));
+/// }
+/// let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(50)).build()?;
+/// let Err(Error::Died(death)) = pool.submit(sleep, 3600)?.wait() else { unreachable!() };
+/// assert!(death.overdue);
+/// assert_eq!(death.status, ExitStatus::Signaled(9));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Died {

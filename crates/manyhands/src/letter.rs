@@ -20,7 +20,7 @@ const HEADER: usize = 16;
 /// Texts up to this length go through the socket; fits the smallest socket buffer in use.
 const INLINE: usize = 16 << 10;
 /// Descriptors that a letter can carry, the memory of its text included.
-const MAX_FDS: usize = 8;
+const MAX_FDS: usize = 250;
 
 /// What was received.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let header = [&MAGIC.to_le_bytes()[..], &[1; 4], &[0; 7]].concat();
         for byte in &header {
-            socket::send_fds(here.as_fd(), &[*byte], &[there.as_fd()]).unwrap();
+            socket::send_fds(here.as_fd(), &[*byte], &[there.as_fd(); 20]).unwrap();
         }
         let error = receive(there.as_fd()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);

@@ -18,18 +18,37 @@ use serde::de::DeserializeOwned;
 
 use crate::engine::{self, Abandoned, Cause, Crew, Function, Outcome, Payload, Refused, Waited};
 use crate::error::{Died, Error};
+use crate::parcel::{Arrived, Parcel, Way};
 use crate::typed;
 
 mod builder;
+mod clerk;
 mod map;
 mod serve;
 #[cfg(feature = "fuzzing")]
 pub(crate) use serve::is_post;
+mod stream;
 mod task;
 
 pub use builder::PoolBuilder;
+use clerk::{Clerk, Kept};
 pub(crate) use serve::work;
+pub use stream::Results;
 pub use task::Task;
+
+/// What a task's mark says of its bytes.
+mod mode {
+    /// They end with the number of a parcel, eight bytes.
+    pub(super) const PARCEL: u8 = 1;
+}
+
+/// An argument on its way to a worker.
+struct Cargo {
+    mode: u8,
+    payload: Payload,
+    /// Kept for the worker until the task is settled.
+    kept: Option<Kept>,
+}
 
 /// How long workers of a terminated pool may take to end before they are killed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -63,6 +82,8 @@ pub struct Pool {
     crew: Arc<Crew>,
     /// Functions that were published, by name.
     functions: Mutex<HashMap<[u8; Name::LEN], Arc<Function>>>,
+    /// Hands workers the descriptors of their tasks.
+    clerk: Clerk,
     /// Works for the pool while nobody waits; started when it is first needed.
     tender: OnceLock<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -101,9 +122,10 @@ impl Pool {
         PoolBuilder::default()
     }
 
-    fn over(crew: Crew) -> Self {
+    fn over(crew: Crew, clerk: Clerk) -> Self {
         Self {
             crew: Arc::new(crew),
+            clerk,
             functions: Mutex::default(),
             tender: OnceLock::new(),
         }
@@ -174,6 +196,71 @@ impl Pool {
         map::each(self, function, inputs.into_iter())
     }
 
+    /// Runs `function` on every input, and gives the results in the inputs' order, one after the other, as they
+    /// are asked for.
+    ///
+    /// Inputs are drawn as workers get ready for them and as results are taken, by the thread that takes
+    /// them: the input may be endless, and no more than [`ahead`](Results::ahead) of it is in memory.
+    ///
+    /// # Errors
+    /// [`Error::Function`] for a function of a shared library. What happens to an input, and to the pool, is an
+    /// `Err` among the results.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// let pool = Pool::new()?;
+    /// let words = ["many", "hands"].map(String::from);
+    /// for length in pool.imap(|word: String| word.len(), words)? {
+    ///     println!("{}", length?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn imap<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        inputs: I,
+    ) -> Result<Results<'_, I::IntoIter, R>, Error>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+        I: IntoIterator<Item = A>,
+    {
+        Results::new(self, function, inputs.into_iter(), true)
+    }
+
+    /// As [`imap`](Pool::imap), but each result as soon as it is there, whatever its input's place.
+    ///
+    /// # Errors
+    /// As [`imap`](Pool::imap).
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// let pool = Pool::new()?;
+    /// let squares = pool.imap_unordered(|n: u64| n * n, 1..=3)?;
+    /// let mut squares = squares.collect::<Result<Vec<_>, _>>()?;
+    /// squares.sort();
+    /// assert_eq!(squares, [1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn imap_unordered<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        inputs: I,
+    ) -> Result<Results<'_, I::IntoIter, R>, Error>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+        I: IntoIterator<Item = A>,
+    {
+        Results::new(self, function, inputs.into_iter(), false)
+    }
+
     /// Hands one call to the pool, and returns at once with the way to its result.
     ///
     /// Dropping the [`Task`] lets the call run on; its result is thrown away.
@@ -199,8 +286,9 @@ impl Pool {
         R: Serialize + DeserializeOwned,
     {
         let function = self.publish(function)?;
-        let payload = Payload::new(typed::encode(&[], &argument)?);
-        let task = Task::submit(&self.crew, function, payload)?;
+        let cargo = self.load(&argument)?;
+        drop(argument);
+        let task = Task::submit(&self.crew, function, cargo)?;
         self.tend();
         Ok(task)
     }
@@ -334,6 +422,27 @@ impl Pool {
         ))
     }
 
+    /// Encodes an argument, and keeps what a worker will ask for.
+    fn load<A: Serialize>(&self, argument: &A) -> Result<Cargo, Error> {
+        let (bytes, parcel) = typed::encode(Way::Task, &[], argument)?;
+        self.stow(bytes, parcel)
+    }
+
+    fn stow(&self, mut bytes: Vec<u8>, mut parcel: Parcel) -> Result<Cargo, Error> {
+        let kept = self.clerk.keep(&mut parcel)?;
+        if let Some(kept) = &kept {
+            bytes.extend_from_slice(&kept.number().to_le_bytes());
+        }
+        Ok(Cargo {
+            mode: if kept.is_some() { mode::PARCEL } else { 0 },
+            payload: Payload {
+                bytes,
+                buffers: parcel.buffers,
+            },
+            kept,
+        })
+    }
+
     /// Sees to it that tasks get on though nobody waits for them.
     fn tend(&self) {
         self.tender.get_or_init(|| {
@@ -364,6 +473,7 @@ impl Drop for Pool {
         self.crew.terminate();
         // Nothing can be done about a failure here, and the workers notice our end themselves.
         let _ = self.see_off();
+        self.clerk.close();
         self.crew.stop_tending();
         let tender = self.tender.get().and_then(|tender| lock(tender).take());
         // It cannot be the tending thread that drops the pool: that runs no code of a user.
@@ -380,16 +490,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Reads what became of a task.
-fn decode<R: DeserializeOwned>(outcome: &Outcome) -> Result<R, Error> {
+fn decode<R: DeserializeOwned>(outcome: Outcome) -> Result<R, Error> {
     match outcome {
-        Outcome::Replied(reply) => typed::decode(&reply.bytes),
+        Outcome::Replied(reply) => {
+            typed::decode(&reply.bytes, Arrived::of(Vec::new(), reply.buffers))
+        }
         Outcome::Died(death) => Err(Died {
             overdue: death.cause == Cause::TimeLimit,
             out_of_memory: death.cause == Cause::OutOfMemory,
             ..Died::with(death.pid, death.status)
         }
         .into()),
-        Outcome::Abandoned(why) => Err(abandoned(why)),
+        Outcome::Abandoned(why) => Err(abandoned(&why)),
     }
 }
 
@@ -412,7 +524,7 @@ fn abandoned(why: &Abandoned) -> Error {
         Abandoned::Broken { reason, last_words } => {
             let last_words = last_words
                 .as_ref()
-                .map(|reply| typed::decode::<()>(&reply.bytes));
+                .map(|reply| typed::decode::<()>(&reply.bytes, Arrived::default()));
             Error::Broken {
                 reason: match last_words {
                     Some(Err(error)) => format!("its workers could not be initialized: {error}"),

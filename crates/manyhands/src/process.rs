@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::entry::{self, Greeting, errand};
 use crate::error::{Died, Error};
 use crate::letter::{self, Letter};
+use crate::parcel::{Arrived, Way};
 use crate::{init, typed};
 
 /// A function that runs in a child process, and the way to its result.
@@ -209,8 +210,8 @@ impl<R: Serialize + DeserializeOwned> Process<R> {
             Some(Letter {
                 kind: entry::ANSWER,
                 text,
-                ..
-            }) => typed::decode(&text).map(Some),
+                fds,
+            }) => typed::decode(&text, Arrived::of(fds, Vec::new())).map(Some),
             _ => Err(Died::with(pid, status).into()),
         }
     }
@@ -466,12 +467,12 @@ impl ProcessBuilder {
         R: Serialize + DeserializeOwned,
     {
         init::require()?;
-        let call = typed::encode(&typed::name(function)?, &argument)?;
+        let (call, parcel) = typed::encode(Way::Letter, &typed::name(function)?, &argument)?;
         drop(argument);
         let (child, socket) = Start {
             errand: errand::CALL,
             body: &call,
-            fds: &[],
+            fds: &parcel.borrowed(),
             title: self.name.as_deref(),
             env: &self.env,
         }

@@ -3,7 +3,7 @@
 //! The caller's side makes a call ([`encode`]) and reads the answer ([`decode`]); the child's
 //! side is [`execute`], which never unwinds. Always: what is executed was named by
 //! `manyhands_os::callable`, which checks every name; what comes back is checked by serde.
-//! Not here: how the bytes travel (`process`, `pool`).
+//! Not here: how the bytes travel (`process`, `pool`), what goes beside them (`parcel`).
 
 use std::any::{Any, type_name};
 use std::cell::Cell;
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Panicked};
+use crate::parcel::{self, Arrived, Parcel, Way};
 
 /// The first byte of an answer.
 mod verdict {
@@ -53,13 +54,20 @@ impl<A: DeserializeOwned, R: Serialize> Convention for Postcard<A, R> {
     type Return = R;
 
     fn call(function: fn(A) -> R, input: &[u8]) -> Vec<u8> {
-        let argument = match from_bytes::<A>(input) {
+        let way = WAY.get();
+        let argument = match parcel::unpack(parcel::take_pending(), || from_bytes::<A>(input)) {
             Ok(argument) => argument,
             Err(reason) => return untranslated::<A>(verdict::ARGUMENT, reason),
         };
         let result = function(argument);
-        to_bytes(vec![verdict::RETURNED], &result)
-            .unwrap_or_else(|reason| untranslated::<R>(verdict::RESULT, reason))
+        let (answer, parcel) = parcel::pack(way, || to_bytes(vec![verdict::RETURNED], &result));
+        match answer {
+            Ok(answer) => {
+                parcel::leave_outgoing(parcel);
+                answer
+            }
+            Err(reason) => untranslated::<R>(verdict::RESULT, reason),
+        }
     }
 }
 
@@ -101,7 +109,7 @@ impl Flavor for Growing {
 }
 
 fn to_bytes(beginning: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, String> {
-    postcard::serialize_with_flavor(value, Growing(beginning)).map_err(|error| error.to_string())
+    postcard::serialize_with_flavor(value, Growing(beginning)).map_err(parcel::reason)
 }
 
 fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
@@ -111,7 +119,7 @@ fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
             "{} bytes are left over after the value",
             rest.len()
         )),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(parcel::reason(error)),
     }
 }
 
@@ -128,27 +136,59 @@ where
     Ok(name.to_bytes())
 }
 
-/// A call as bytes: its `beginning`, which is the function's name or nothing, then the argument.
-pub(crate) fn encode<A: Serialize>(beginning: &[u8], argument: &A) -> Result<Vec<u8>, Error> {
-    to_bytes(beginning.to_vec(), argument).map_err(|reason| Error::Encode {
-        what: "the argument",
-        type_name: type_name::<A>().to_owned(),
+/// A call as bytes: its `beginning`, which is the function's name or nothing, then the argument; and what goes along.
+pub(crate) fn encode<A: Serialize>(
+    way: Way,
+    beginning: &[u8],
+    argument: &A,
+) -> Result<(Vec<u8>, Parcel), Error> {
+    encode_value("the argument", way, beginning, argument)
+}
+
+/// A value that is `what` as bytes after `beginning`, and what goes along.
+pub(crate) fn encode_value<T: Serialize>(
+    what: &'static str,
+    way: Way,
+    beginning: &[u8],
+    value: &T,
+) -> Result<(Vec<u8>, Parcel), Error> {
+    let (bytes, parcel) = parcel::pack(way, || to_bytes(beginning.to_vec(), value));
+    let bytes = bytes.map_err(|reason| Error::Encode {
+        what,
+        type_name: type_name::<T>().to_owned(),
+        reason,
+    })?;
+    Ok((bytes, parcel))
+}
+
+/// Reads a value that is `what`.
+pub(crate) fn decode_value<T: DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+    arrived: Arrived,
+) -> Result<T, Error> {
+    parcel::unpack(arrived, || from_bytes(bytes)).map_err(|reason| Error::Decode {
+        what,
+        type_name: type_name::<T>().to_owned(),
         reason,
     })
 }
 
 /// Runs a call that begins with a name, in the process that received it. The answer is for
 /// [`decode`].
-pub(crate) fn execute(call: &[u8]) -> Vec<u8> {
+pub(crate) fn execute(call: &[u8], arrived: Arrived) -> (Vec<u8>, Parcel) {
     match call.split_first_chunk() {
         Some((name, input)) => match find(name) {
-            Ok(callable) => run(callable, input),
-            Err(answer) => answer,
+            Ok(callable) => run(callable, input, arrived, Way::Letter),
+            Err(answer) => (answer, Parcel::default()),
         },
-        None => refuse(&format!(
-            "a call of {} bytes is too short to name a function",
-            call.len()
-        )),
+        None => {
+            let why = format!(
+                "a call of {} bytes is too short to name a function",
+                call.len()
+            );
+            (refuse(&why), Parcel::default())
+        }
     }
 }
 
@@ -157,9 +197,27 @@ pub(crate) fn find(name: &[u8; Name::LEN]) -> Result<Callable, Vec<u8>> {
     callable::find(Name::from_bytes(name)).map_err(|stranger| refuse(&stranger.to_string()))
 }
 
-/// Calls a function that was found on an encoded argument.
-pub(crate) fn run(callable: Callable, input: &[u8]) -> Vec<u8> {
+/// Calls a function that was found on an encoded argument. `way` is what the answer can take along.
+pub(crate) fn run(
+    callable: Callable,
+    input: &[u8],
+    arrived: Arrived,
+    way: Way,
+) -> (Vec<u8>, Parcel) {
     LOCATION.take();
+    WAY.set(way);
+    parcel::leave_pending(arrived);
+    let answer = run_caught(callable, input);
+    // What a call that was refused left unread; and what was packed for an answer that was not given.
+    drop(parcel::take_pending());
+    let parcel = parcel::take_outgoing();
+    match returned(&answer) {
+        true => (answer, parcel),
+        false => (answer, Parcel::default()),
+    }
+}
+
+fn run_caught(callable: Callable, input: &[u8]) -> Vec<u8> {
     // What the function was doing when it panicked is gone with it: the caller gets a fresh
     // value from the next call, and statics are the function's own affair, as in a thread.
     match catch_unwind(AssertUnwindSafe(|| callable.call(input))) {
@@ -189,7 +247,7 @@ pub(crate) fn panicked(answer: &[u8]) -> bool {
 }
 
 /// Reads the answer that came from a child.
-pub(crate) fn decode<R: DeserializeOwned>(answer: &[u8]) -> Result<R, Error> {
+pub(crate) fn decode<R: DeserializeOwned>(answer: &[u8], arrived: Arrived) -> Result<R, Error> {
     let broken = |reason: String| Error::Decode {
         what: "the result",
         type_name: type_name::<R>().to_owned(),
@@ -199,7 +257,7 @@ pub(crate) fn decode<R: DeserializeOwned>(answer: &[u8]) -> Result<R, Error> {
         .split_first()
         .ok_or_else(|| broken("the answer is empty".to_owned()))?;
     Err(match verdict {
-        verdict::RETURNED => return from_bytes(rest).map_err(broken),
+        verdict::RETURNED => return parcel::unpack(arrived, || from_bytes(rest)).map_err(broken),
         verdict::PANICKED => {
             let Panic {
                 message,
@@ -239,6 +297,8 @@ pub(crate) fn decode<R: DeserializeOwned>(answer: &[u8]) -> Result<R, Error> {
 }
 
 thread_local! {
+    /// What the answer to the call that is about to be made can take along.
+    static WAY: Cell<Way> = const { Cell::new(Way::Letter) };
     /// Where this thread last panicked.
     static LOCATION: Cell<Option<String>> = const { Cell::new(None) };
 }
@@ -297,7 +357,14 @@ mod tests {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        decode(&execute(&encode(&name(function)?, &argument)?))
+        let (call, parcel) = encode(Way::Letter, &name(function)?, &argument)?;
+        assert!(parcel.fds.is_empty());
+        decoded(&call)
+    }
+
+    fn decoded<R: DeserializeOwned>(call: &[u8]) -> Result<R, Error> {
+        let (answer, _) = execute(call, Arrived::default());
+        decode(&answer, Arrived::default())
     }
 
     #[test]
@@ -329,16 +396,16 @@ mod tests {
     #[test]
     fn broken_calls_are_refused() {
         for broken in [&[][..], &[1; 8], &[0; 32], &[0xff; 64]] {
-            let error = decode::<()>(&execute(broken)).unwrap_err();
+            let error = decoded::<()>(broken).unwrap_err();
             assert!(matches!(error, Error::Refused { .. }), "{error}");
         }
     }
 
     #[test]
     fn an_argument_of_another_shape_is_an_error_of_decoding() {
-        let mut call = encode(&name(length).unwrap(), &"abc".to_owned()).unwrap();
+        let (mut call, _) = encode(Way::Letter, &name(length).unwrap(), &"abc".to_owned()).unwrap();
         call.truncate(call.len() - 1);
-        let error = decode::<usize>(&execute(&call)).unwrap_err();
+        let error = decoded::<usize>(&call).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -350,7 +417,7 @@ mod tests {
             "{error}"
         );
         call.extend_from_slice(b"cd");
-        let error = decode::<usize>(&execute(&call)).unwrap_err();
+        let error = decoded::<usize>(&call).unwrap_err();
         assert!(
             error.to_string().contains("1 bytes are left over"),
             "{error}"
@@ -365,7 +432,7 @@ mod tests {
             &[verdict::PANICKED],
             &[verdict::RETURNED, 2],
         ] {
-            let error = decode::<bool>(broken).unwrap_err();
+            let error = decode::<bool>(broken, Arrived::default()).unwrap_err();
             assert!(
                 matches!(
                     error,
@@ -410,7 +477,7 @@ mod tests {
             "{error}"
         );
         assert!(error.to_string().contains("Endless"), "{error}");
-        let Err(error) = encode(&name(length).unwrap(), &Endless) else {
+        let Err(error) = encode(Way::Letter, &name(length).unwrap(), &Endless) else {
             panic!("encoded")
         };
         assert!(

@@ -108,3 +108,50 @@ fn what_serde_does_not_know_is_refused_by_name() {
         ],
     );
 }
+
+#[test]
+fn a_guard_stays_in_its_thread_and_its_process() {
+    says(
+        "a_guard_in_another_thread.rs",
+        &[
+            "error[E0277]",
+            "cannot be sent between threads safely",
+            "LockGuard",
+        ],
+    );
+    says(
+        "a_guard_as_an_argument.rs",
+        &["LockGuard", "serde::Serialize` is not satisfied"],
+    );
+}
+
+#[test]
+fn a_channel_has_one_type_at_both_ends() {
+    says(
+        "another_type_through_a_channel.rs",
+        &[
+            "error[E0308]",
+            "expected `Receiver<String>`, found `Receiver<u64>`",
+        ],
+    );
+    says("a_channel_of_what_borrows.rs", &["error", "Deserialize"]);
+}
+
+#[test]
+fn shared_memory_holds_numbers_alone() {
+    says(
+        "a_slice_of_pointers.rs",
+        &[
+            "`*const u8` is no number that shared memory can hold",
+            "an integer or a float",
+        ],
+    );
+}
+
+#[test]
+fn results_are_taken_while_their_pool_is_there() {
+    says(
+        "results_that_outlive_their_pool.rs",
+        &["error[E0597]", "`pool` does not live long enough"],
+    );
+}

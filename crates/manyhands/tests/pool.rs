@@ -47,6 +47,14 @@ fn main() -> ExitCode {
         a_task_that_takes_too_long_is_ended,
         a_queued_task_is_cancelled_and_a_running_one_by_force,
         values_that_cannot_be_translated_are_errors,
+        imap_keeps_the_order_and_imap_unordered_does_not_wait,
+        imap_draws_no_further_ahead_than_it_may,
+        imap_of_an_endless_input_ends_when_it_is_dropped,
+        imap_tells_the_fate_of_every_input_and_goes_on,
+        imap_of_a_closed_pool_says_so_once,
+        workers_are_limited_in_memory,
+        tasks_are_limited_in_processor_time,
+        a_limit_of_memory_that_leaves_nothing_breaks_the_pool,
         threads_share_a_pool,
         a_worker_may_have_a_pool_and_processes,
         workers_are_replaced_after_their_share,
@@ -630,6 +638,138 @@ fn values_that_cannot_be_translated_are_errors() {
         .unwrap_err();
     assert!(matches!(&error, Error::Encode { .. }), "{error}");
     assert_eq!(pool.map(square, 0..3).unwrap(), [0, 1, 4]);
+}
+
+fn imap_keeps_the_order_and_imap_unordered_does_not_wait() {
+    let pool = pool(2);
+    for len in [0, 1, 5, 3000] {
+        let squares = pool.imap(square, 0..len).unwrap();
+        let squares: Vec<u64> = squares.collect::<Result<_, _>>().unwrap();
+        assert!(squares.into_iter().eq((0..len).map(|n| n * n)), "{len}");
+        let squares = pool.imap_unordered(square, 0..len).unwrap();
+        let found: HashSet<u64> = squares.collect::<Result<_, _>>().unwrap();
+        assert_eq!(found, (0..len).map(|n| n * n).collect());
+    }
+    // The second is there though the first is not, and never will be before it was taken.
+    let scratch = Scratch::new("unordered");
+    let file = scratch.file("go");
+    let wait = |file: String| {
+        if !file.is_empty() {
+            wait_for(file);
+        }
+    };
+    let mut done = pool
+        .imap_unordered(wait, [file.clone(), String::new()])
+        .unwrap();
+    done.next().unwrap().unwrap();
+    std::fs::write(file, "").unwrap();
+    done.next().unwrap().unwrap();
+    assert!(done.next().is_none());
+}
+
+fn imap_draws_no_further_ahead_than_it_may() {
+    let pool = pool(2);
+    for ahead in [1, 2, 7] {
+        let drawn = Cell::new(0);
+        let inputs = (0..200).inspect(|_| drawn.set(drawn.get() + 1));
+        let mut results = pool.imap(square, inputs).unwrap().ahead(ahead);
+        for taken in 1..=200 {
+            results.next().unwrap().unwrap();
+            assert!(
+                drawn.get() <= taken - 1 + ahead,
+                "{} of {taken}",
+                drawn.get()
+            );
+        }
+    }
+}
+
+fn imap_of_an_endless_input_ends_when_it_is_dropped() {
+    let pool = pool(2);
+    let mut squares = pool.imap(square, 0..).unwrap();
+    assert_eq!(squares.next().unwrap().unwrap(), 0);
+    assert_eq!(squares.nth(999).unwrap().unwrap(), 1_000_000);
+    drop(squares);
+    assert_eq!(pool.submit(square, 3).unwrap().wait().unwrap(), 9);
+    pool.join().unwrap();
+}
+
+fn imap_tells_the_fate_of_every_input_and_goes_on() {
+    fn fate(n: u64) -> u64 {
+        match n {
+            2 => panic!("no luck"),
+            4 => std::process::abort(),
+            n => n,
+        }
+    }
+    let pool = pool(2);
+    let fates: Vec<_> = pool.imap(fate, 0..7).unwrap().collect();
+    assert!(matches!(fates[2], Err(Error::Panicked(_))));
+    assert!(matches!(fates[4], Err(Error::Died(_))));
+    for n in [0, 1, 3, 5, 6] {
+        assert_eq!(*fates[n].as_ref().unwrap(), n as u64);
+    }
+}
+
+fn imap_of_a_closed_pool_says_so_once() {
+    let pool = pool(1);
+    pool.close();
+    let mut results = pool.imap(square, 0..).unwrap();
+    assert!(matches!(results.next(), Some(Err(Error::Closed))));
+    assert!(results.next().is_none());
+}
+
+fn workers_are_limited_in_memory() {
+    fn take(bytes: usize) -> usize {
+        let taken = vec![1u8; bytes];
+        taken.iter().filter(|byte| **byte == 1).count()
+    }
+    let limited = Pool::builder().workers(1).max_memory(256 << 20);
+    let pool = limited.build().unwrap();
+    assert_eq!(
+        pool.submit(take, 10 << 20).unwrap().wait().unwrap(),
+        10 << 20
+    );
+    let Err(Error::Died(death)) = pool.submit(take, 512 << 20).unwrap().wait() else {
+        panic!("twice as much as there may be was had");
+    };
+    assert_eq!(death.status, ExitStatus::Signaled(6));
+    assert_eq!(
+        pool.submit(take, 10 << 20).unwrap().wait().unwrap(),
+        10 << 20
+    );
+}
+
+fn tasks_are_limited_in_processor_time() {
+    fn work(for_ever: bool) -> u64 {
+        let mut n = 0_u64;
+        loop {
+            if !for_ever {
+                return n;
+            }
+            n = std::hint::black_box(n.wrapping_mul(31) & 0xff);
+        }
+    }
+    let limited = Pool::builder()
+        .workers(1)
+        .cpu_time(Duration::from_millis(50));
+    let pool = limited.build().unwrap();
+    // Waiting is no work, and each task has its own time.
+    let nap = |()| std::thread::sleep(Duration::from_millis(80));
+    pool.submit(nap, ()).unwrap().wait().unwrap();
+    let Err(Error::Died(death)) = pool.submit(work, true).unwrap().wait() else {
+        panic!("it worked for ever");
+    };
+    assert_eq!(death.status, ExitStatus::Signaled(24));
+    assert_eq!(pool.submit(work, false).unwrap().wait().unwrap(), 0);
+}
+
+fn a_limit_of_memory_that_leaves_nothing_breaks_the_pool() {
+    let pool = Pool::builder().workers(1).max_memory(1 << 10).build();
+    let error = pool.unwrap().submit(square, 3).unwrap().wait().unwrap_err();
+    assert!(matches!(error, Error::Broken { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("leaves nothing to work with"), "{text}");
 }
 
 fn threads_share_a_pool() {

@@ -119,6 +119,32 @@ fn q6_prints_what_the_seeds_print_group_by_group() {
 }
 
 #[test]
+fn pipeline_ends_when_nobody_is_left_and_counts_right() {
+    let lines = printed(env!("CARGO_BIN_EXE_pipeline"), &[]);
+    let words: usize = (0..1000).map(|n| 5 * (n % 7)).sum();
+    assert_eq!(lines, [format!("{words} words")]);
+}
+
+#[test]
+fn histogram_counts_in_one_table() {
+    let lines = printed(env!("CARGO_BIN_EXE_histogram"), &[]);
+    assert_eq!(lines, ["a: 300000", "k: 200000", "z: 0"]);
+}
+
+#[test]
+fn deadline_cancels_what_takes_too_long_and_goes_on() {
+    let lines = printed(env!("CARGO_BIN_EXE_deadline"), &[]);
+    assert_eq!(
+        lines,
+        [
+            "slept 20 ms and 10 ms",
+            "an hour is too long: cancelled",
+            "the pool goes on: 1 ms",
+        ]
+    );
+}
+
+#[test]
 fn demo_runs_and_its_ways_agree() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python");
     let arguments = [

@@ -8,9 +8,11 @@ use serde::de::DeserializeOwned;
 use manyhands_os::cpu;
 
 use super::Pool;
-use super::serve::Reexec;
+use super::clerk::Clerk;
+use super::serve::{Limits, Reexec};
 use crate::engine::{Config, Crew, Limit, MaxRestarts, Terms};
 use crate::error::Error;
+use crate::parcel::{Parcel, Way};
 use crate::{init, typed};
 
 /// Settings for a [`Pool`], made by [`Pool::builder`].
@@ -28,10 +30,11 @@ pub struct PoolBuilder {
     workers: Option<usize>,
     max_tasks_per_worker: Option<u64>,
     name: Option<String>,
-    initializer: Option<Result<Vec<u8>, Error>>,
+    initializer: Option<Result<(Vec<u8>, Parcel), Error>>,
     retries: u32,
     task_timeout: Option<Duration>,
     max_restarts: Option<MaxRestarts>,
+    limits: Limits,
 }
 
 impl PoolBuilder {
@@ -90,6 +93,34 @@ impl PoolBuilder {
         self
     }
 
+    /// A task may use so much processor time, in all its threads; one that uses more is ended by SIGXCPU together with
+    /// its worker, which is replaced, and its result is [`Error::Died`].
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let frugal = Pool::builder().cpu_time(std::time::Duration::from_secs(60));
+    /// ```
+    #[must_use]
+    pub fn cpu_time(mut self, time: Duration) -> Self {
+        self.limits.cpu_time = Some(time);
+        self
+    }
+
+    /// A worker may have so many bytes of private memory, all it has for itself included. A task that
+    /// asks for more is refused it, which ends most programs: its result is [`Error::Died`], with SIGABRT.
+    ///
+    /// What is shared with other processes ([`Bytes`](crate::Bytes), [`SharedSlice`](crate::SharedSlice)) does not count.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let small = Pool::builder().max_memory(1 << 30);
+    /// ```
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.limits.max_memory = Some(bytes);
+        self
+    }
+
     /// When more workers than `restarts` die within this time, the pool is [broken](Error::Broken); otherwise the dead
     /// are replaced, however many they are.
     ///
@@ -134,7 +165,8 @@ impl PoolBuilder {
     where
         A: Serialize + DeserializeOwned,
     {
-        let call = typed::name(function).and_then(|name| typed::encode(&name, &argument));
+        let call =
+            typed::name(function).and_then(|name| typed::encode(Way::Letter, &name, &argument));
         self.initializer = Some(call);
         self
     }
@@ -173,13 +205,16 @@ impl PoolBuilder {
             },
             max_restarts: self.max_restarts,
         };
+        let clerk = Clerk::new().map_err(Error::system("build a pool"))?;
         let launcher = Reexec {
             title: self.name,
+            counter: clerk.counter(),
+            limits: self.limits,
             initializer: self.initializer.transpose()?,
         };
         let crew = Crew::new(config, Box::new(launcher)).map_err(Error::system("build a pool"))?;
         // From here on a failure ends those workers that did start.
-        let pool = Pool::over(crew);
+        let pool = Pool::over(crew, clerk);
         pool.crew
             .staff()
             .map_err(Error::system("start the workers of a pool"))?;

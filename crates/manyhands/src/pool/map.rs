@@ -4,31 +4,55 @@
 //! `Send`, and the iterator may do whatever it likes. Always: no further ahead is drawn than
 //! the workers can take, and little more, so that none of them runs dry meanwhile.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Pool, decode, lock, refused, shared};
-use crate::engine::{self, Crew, Function, Job, News, Outcome, Payload, Waited, Wish};
+use super::clerk::Kept;
+use super::{Cargo, Pool, decode, lock, refused, shared};
+use crate::engine::{self, Crew, Function, Job, News, Outcome, Waited, Wish};
 use crate::error::Error;
-use crate::typed;
 
 /// The engine's view of a map: outcomes that nobody has looked at yet.
 #[derive(Default)]
-struct Inbox {
+pub(super) struct Inbox {
     came: Mutex<Vec<(u64, Outcome)>>,
+    /// What is kept for each task that has no outcome.
+    kept: Mutex<HashMap<u64, Kept>>,
 }
 
 impl Job for Inbox {
     fn settle(&self, index: u64, outcome: Outcome) -> News {
         lock(&self.came).push((index, outcome));
+        let kept = lock(&self.kept).remove(&index);
+        drop(kept);
         News::Look
+    }
+}
+
+impl Inbox {
+    /// Keeps a task's parcel until it has an outcome.
+    pub(super) fn keep(&self, index: u64, kept: Option<Kept>) {
+        if let Some(kept) = kept {
+            lock(&self.kept).insert(index, kept);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.came).is_empty()
+    }
+
+    /// What came since this was last asked.
+    pub(super) fn take(&self) -> Vec<(u64, Outcome)> {
+        std::mem::take(&mut *lock(&self.came))
     }
 }
 
 /// A map in progress.
 struct Run<'a, R> {
+    pool: &'a Pool,
     crew: &'a Crew,
     function: Arc<Function>,
     inbox: Arc<Inbox>,
@@ -97,6 +121,7 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
         A: Serialize + DeserializeOwned,
     {
         Ok(Self {
+            pool,
             crew: &pool.crew,
             function: pool.publish(function)?,
             inbox: Arc::default(),
@@ -145,8 +170,8 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
             };
             let index = self.results.len();
             self.results.push(None);
-            match typed::encode(&[], &input) {
-                Ok(argument) => self.submit(index, Payload::new(argument))?,
+            match self.pool.load(&input) {
+                Ok(cargo) => self.submit(index, cargo)?,
                 Err(error) => self.note(index, Err(error)),
             }
             if self.first_failure.is_some() {
@@ -156,13 +181,14 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
         Ok(false)
     }
 
-    fn submit(&mut self, index: usize, payload: Payload) -> Result<(), Error> {
+    fn submit(&mut self, index: usize, cargo: Cargo) -> Result<(), Error> {
+        self.inbox.keep(index as u64, cargo.kept);
         let task = engine::Task {
             job: shared(&self.inbox),
             index: index as u64,
             function: Some(Arc::clone(&self.function)),
-            mode: 0,
-            payload,
+            mode: cargo.mode,
+            payload: cargo.payload,
             losses: 0,
         };
         self.crew
@@ -174,7 +200,7 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
 
     /// Works for the pool until results came or, if `more` are to be drawn, until there is room.
     fn wait(&self, more: bool) -> Result<(), Error> {
-        let goal = || !lock(&self.inbox.came).is_empty() || (more && self.crew.room() > 0);
+        let goal = || !self.inbox.is_empty() || (more && self.crew.room() > 0);
         loop {
             match self.crew.wait(&goal, None, None, Wish::Bulk) {
                 Waited::Reached => return Ok(()),
@@ -186,10 +212,9 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
 
     /// Decodes what came.
     fn read(&mut self) {
-        let came = std::mem::take(&mut *lock(&self.inbox.came));
-        for (index, outcome) in came {
+        for (index, outcome) in self.inbox.take() {
             self.open -= 1;
-            self.note(index as usize, decode(&outcome));
+            self.note(index as usize, decode(outcome));
         }
     }
 

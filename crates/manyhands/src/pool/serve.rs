@@ -7,25 +7,42 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use manyhands_os::callable::Callable;
 use manyhands_os::death::Child;
-use manyhands_os::inherit;
+use manyhands_os::{inherit, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
     Answer, Call, Desk, Execute, Launch, Left, Payload, Received, SEAT_FDS, Seat, Stopwatch,
 };
 use crate::entry::{self, errand};
+use crate::parcel::{Arrived, Parcel, Way};
 use crate::process::Start;
 use crate::typed;
+
+use super::{clerk, mode};
 
 /// Starts workers by executing this program again.
 pub(super) struct Reexec {
     /// What the workers are called.
     pub(super) title: Option<String>,
+    /// Where workers ask for the descriptors of their tasks.
+    pub(super) counter: Arc<OwnedFd>,
+    /// What each worker may use.
+    pub(super) limits: Limits,
     /// The call that a worker begins with.
-    pub(super) initializer: Option<Vec<u8>>,
+    pub(super) initializer: Option<(Vec<u8>, Parcel)>,
+}
+
+/// What a worker may use.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Limits {
+    /// Processor time of each task.
+    pub(super) cpu_time: Option<Duration>,
+    /// Bytes of private memory.
+    pub(super) max_memory: Option<u64>,
 }
 
 /// What a worker is told, beside the descriptors of its seat.
@@ -33,6 +50,7 @@ pub(super) struct Reexec {
 struct Post {
     number: u64,
     parent: i32,
+    limits: Limits,
     initializer: Option<Vec<u8>>,
 }
 
@@ -41,11 +59,18 @@ impl Launch for Reexec {
         let post = Post {
             number: seat.number,
             parent: seat.parent,
-            initializer: self.initializer.clone(),
+            limits: self.limits,
+            initializer: self.initializer.as_ref().map(|(call, _)| call.clone()),
         };
         let body = postcard::to_allocvec(&post).map_err(io::Error::other)?;
         let fds = seat.into_fds();
-        let borrowed = fds.each_ref().map(AsFd::as_fd);
+        let parcel = self.initializer.iter().flat_map(|(_, parcel)| &parcel.fds);
+        let borrowed: Vec<_> = fds
+            .iter()
+            .map(AsFd::as_fd)
+            .chain([self.counter.as_fd()])
+            .chain(parcel.map(|fd| fd.as_fd()))
+            .collect();
         // What a worker has to say it says through its mailbox: the socket may be closed.
         let (child, _socket) = Start {
             errand: errand::WORK,
@@ -66,26 +91,36 @@ pub(crate) fn is_post(text: &[u8]) -> bool {
 }
 
 /// Works for the pool that the letter's text and descriptors tell of, then exits.
-pub(crate) fn work(text: &[u8], fds: Vec<OwnedFd>) -> ! {
+pub(crate) fn work(text: &[u8], mut fds: Vec<OwnedFd>) -> ! {
     typed::watch_panics(|_| {});
     let post = match postcard::from_bytes::<Post>(text) {
         Ok(post) => post,
         Err(error) => give_up(&format!("its orders are unreadable: {error}")),
     };
-    let fds: [OwnedFd; SEAT_FDS] = match fds.try_into() {
-        Ok(fds) => fds,
-        Err(fds) => give_up(&format!(
-            "{} descriptors came instead of {SEAT_FDS}",
-            fds.len()
-        )),
+    let parcel = fds.split_off(fds.len().min(SEAT_FDS + 1));
+    let counter = fds.pop();
+    let (fds, counter): ([OwnedFd; SEAT_FDS], OwnedFd) = match (fds.try_into(), counter) {
+        (Ok(fds), Some(counter)) => (fds, counter),
+        _ => give_up("too few descriptors came"),
     };
     let mut desk = match Desk::sit(Seat::from_fds(post.number, post.parent, fds)) {
         Ok(desk) => desk,
         Err(error) => give_up(&error.to_string()),
     };
-    let mut face = Face::default();
+    let mut face = Face {
+        functions: HashMap::new(),
+        counter,
+        cpu_time: post.limits.cpu_time,
+    };
+    if let Some(bytes) = post.limits.max_memory
+        && let Err(error) = limits::limit_data(bytes)
+    {
+        let why = typed::refuse(&error.to_string());
+        desk.fail(&mut face, Face::answer((why, Parcel::default())));
+        entry::exit(entry::REFUSED);
+    }
     if let Some(call) = post.initializer {
-        let answer = Face::answer(typed::execute(&call));
+        let answer = Face::answer(typed::execute(&call, Arrived::of(parcel, Vec::new())));
         if answer.raised {
             desk.fail(&mut face, answer);
             entry::exit(entry::PANICKED);
@@ -108,20 +143,41 @@ fn give_up(reason: &str) -> ! {
     entry::exit(entry::REFUSED)
 }
 
-/// The functions that the parent has published.
-#[derive(Default)]
+/// What a worker knows of its pool.
 struct Face {
-    /// Each with its function, or with the answer to every call of it.
+    /// Where to ask for descriptors.
+    counter: OwnedFd,
+    /// What a task may use of the processor, until the stopwatch knows.
+    cpu_time: Option<Duration>,
+    /// The functions that the parent has published, each with what to call or with the answer to every call of it.
     functions: HashMap<u32, Result<Callable, Vec<u8>>>,
 }
 
 impl Face {
-    fn answer(bytes: Vec<u8>) -> Answer {
+    /// What belongs to a call beside its bytes, which are what is left.
+    fn unload(&self, call: &mut Call) -> Result<(Arrived, usize), String> {
+        let buffers = std::mem::take(&mut call.buffers);
+        if call.mode & mode::PARCEL == 0 {
+            return Ok((Arrived::of(Vec::new(), buffers), call.bytes.len()));
+        }
+        let (argument, number) = call
+            .bytes
+            .split_last_chunk()
+            .ok_or("its bytes are too few to name a parcel")?;
+        let fds = clerk::ask(self.counter.as_fd(), u64::from_le_bytes(*number))
+            .map_err(|error| format!("could not get the descriptors of the task: {error}"))?;
+        Ok((Arrived::of(fds, buffers), argument.len()))
+    }
+
+    fn answer((bytes, parcel): (Vec<u8>, Parcel)) -> Answer {
         let raised = !typed::returned(&bytes);
         Answer {
             raised,
             mode: 0,
-            payload: Payload::new(bytes),
+            payload: Payload {
+                bytes,
+                buffers: parcel.buffers,
+            },
         }
     }
 }
@@ -142,15 +198,28 @@ impl Execute for Face {
         self.functions.remove(&id);
     }
 
-    fn run(&mut self, call: Call, stopwatch: &mut Stopwatch) -> Answer {
+    fn run(&mut self, mut call: Call, stopwatch: &mut Stopwatch) -> Answer {
+        let alone = |answer| (answer, Parcel::default());
+        let (arrived, len) = match self.unload(&mut call) {
+            Ok(unloaded) => unloaded,
+            Err(why) => return Self::answer(alone(typed::refuse(&why))),
+        };
+        if let Some(time) = self.cpu_time.take() {
+            stopwatch.limit_processor_time(time);
+        }
         let timed = stopwatch
             .is_needed(call.limit)
             .then(|| stopwatch.start(call.limit));
         let answer = match (timed, self.functions.get(&call.function)) {
-            (Some(Err(error)), _) => typed::refuse(&error.to_string()),
-            (_, Some(Ok(callable))) => typed::run(*callable, &call.bytes),
-            (_, Some(Err(answer))) => answer.clone(),
-            (_, None) => typed::refuse(&format!("no function {} was published", call.function)),
+            (Some(Err(error)), _) => alone(typed::refuse(&error.to_string())),
+            (_, Some(Ok(callable))) => {
+                typed::run(*callable, &call.bytes[..len], arrived, Way::Answer)
+            }
+            (_, Some(Err(answer))) => alone(answer.clone()),
+            (_, None) => {
+                let why = format!("no function {} was published", call.function);
+                alone(typed::refuse(&why))
+            }
         };
         stopwatch.stop();
         // Whoever sees the answer may expect to have seen what was printed.

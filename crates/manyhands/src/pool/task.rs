@@ -5,14 +5,17 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::{decode, lock, refused, shared};
-use crate::engine::{self, Crew, Function, Job, News, Outcome, Payload, Waited, Wish};
+use super::clerk::Kept;
+use super::{Cargo, decode, lock, refused, shared};
+use crate::engine::{self, Crew, Function, Job, News, Outcome, Waited, Watch, Wish};
 use crate::error::Error;
 
 /// A call that was handed to a [`Pool`](crate::Pool), as [`Pool::submit`](crate::Pool::submit)
@@ -33,6 +36,8 @@ use crate::error::Error;
 pub struct Task<R> {
     crew: Arc<Crew>,
     job: Arc<Single>,
+    /// What becomes of the call when this is dropped: whether it is cancelled, and then by force.
+    on_drop: Option<bool>,
     result: PhantomData<fn() -> R>,
 }
 
@@ -41,13 +46,29 @@ pub struct Task<R> {
 struct Single {
     done: AtomicBool,
     outcome: Mutex<Option<Outcome>>,
+    /// Kept until there is an outcome.
+    kept: Mutex<Option<Kept>>,
+    /// Who awaits it, and has the pool hear of it at once.
+    awaited: Mutex<Option<(Waker, Watch)>>,
 }
 
 impl Job for Single {
     fn settle(&self, _: u64, outcome: Outcome) -> News {
         *lock(&self.outcome) = Some(outcome);
+        let kept = lock(&self.kept).take();
+        drop(kept);
         self.done.store(true, Ordering::Release); // pairs with the load in `is_done`
-        News::Look
+        match lock(&self.awaited).is_some() {
+            true => News::Finish,
+            false => News::Look,
+        }
+    }
+
+    fn finish(&self) {
+        let awaited = lock(&self.awaited).take();
+        if let Some((waker, _)) = awaited {
+            waker.wake();
+        }
     }
 }
 
@@ -61,21 +82,25 @@ impl<R> Task<R> {
     pub(super) fn submit(
         crew: &Arc<Crew>,
         function: Arc<Function>,
-        payload: Payload,
+        cargo: Cargo,
     ) -> Result<Self, Error> {
-        let job = Arc::new(Single::default());
+        let job = Arc::new(Single {
+            kept: Mutex::new(cargo.kept),
+            ..Single::default()
+        });
         let task = engine::Task {
             job: shared(&job),
             index: 0,
             function: Some(function),
-            mode: 0,
-            payload,
+            mode: cargo.mode,
+            payload: cargo.payload,
             losses: 0,
         };
         crew.submit(task).map_err(|refusal| refused(&refusal))?;
         Ok(Self {
             crew: Arc::clone(crew),
             job,
+            on_drop: None,
             result: PhantomData,
         })
     }
@@ -136,6 +161,85 @@ impl<R> Task<R> {
     pub fn cancel(&self, force: bool) -> bool {
         let job = shared(&self.job);
         self.crew.cancel(Some(&job)) || (force && self.crew.cancel_running(&job))
+    }
+}
+
+impl<R> Task<R> {
+    /// Has the call cancelled when this is dropped before it has ended, as [`cancel`](Task::cancel) does it; so a future
+    /// that is dropped, by a timeout or a `select!`, takes its call along.
+    ///
+    /// ```
+    /// # use manyhands::{Error, Pool};
+    /// # fn main() -> Result<(), Error> {
+    /// # manyhands::init();
+    /// fn sleep(seconds: u64) {
+    ///     std::thread::sleep(std::time::Duration::from_secs(seconds));
+    /// }
+    /// let pool = Pool::builder().workers(1).build()?;
+    /// drop(pool.submit(sleep, 3600)?.cancel_on_drop(true));
+    /// assert_eq!(pool.submit(|n: u32| n, 7)?.wait()?, 7); // and not in an hour
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "dropped at once it is cancelled at once"]
+    pub fn cancel_on_drop(mut self, force: bool) -> Self {
+        self.on_drop = Some(force);
+        self
+    }
+}
+
+impl<R> Drop for Task<R> {
+    fn drop(&mut self) {
+        if let Some(force) = self.on_drop
+            && !self.job.is_done()
+        {
+            self.cancel(force);
+        }
+    }
+}
+
+/// A task may be awaited, in any runtime: no thread waits for it meanwhile but the pool's own.
+///
+/// Dropping the future lets the call run on, unless [`cancel_on_drop`](Task::cancel_on_drop) was asked for.
+///
+/// ```
+/// use manyhands::{Error, Pool};
+///
+/// async fn squares(pool: &Pool) -> Result<u64, Error> {
+///     let (two, three) = (pool.submit(|n: u64| n * n, 2)?, pool.submit(|n: u64| n * n, 3)?);
+///     Ok(two.await? + three.await?)
+/// }
+///
+/// fn main() -> Result<(), Error> {
+///     manyhands::init(); // before any runtime: a child must not start one
+///     let pool = Pool::new()?;
+///     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+///     assert_eq!(runtime.block_on(squares(&pool))?, 13);
+///     Ok(())
+/// }
+/// ```
+impl<R: DeserializeOwned> Future for Task<R> {
+    type Output = Result<R, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.crew.is_ours() {
+            return Poll::Ready(Err(Error::Forked));
+        }
+        if !self.job.is_done() {
+            {
+                let mut awaited = lock(&self.job.awaited);
+                let watch = match awaited.take() {
+                    Some((_, watch)) => watch,
+                    None => self.crew.watch(),
+                };
+                *awaited = Some((context.waker().clone(), watch));
+            }
+            // It may have been settled just before that was there.
+            if !self.job.is_done() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(self.take())
     }
 }
 
@@ -223,7 +327,7 @@ impl<R: DeserializeOwned> Task<R> {
 
     fn take(&self) -> Result<R, Error> {
         let outcome = lock(&self.job.outcome).take();
-        decode(&outcome.ok_or(Error::Taken)?)
+        decode(outcome.ok_or(Error::Taken)?)
     }
 }
 
