@@ -13,6 +13,7 @@ mod crew;
 mod fast;
 mod fds;
 mod handle;
+mod holes;
 mod items;
 mod job;
 mod manager;
