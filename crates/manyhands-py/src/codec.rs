@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyOSError, PyTypeError, 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyTuple};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Piece, Whole};
 use crate::holes::{self, Hole, Holed, HoledFile};
 use crate::once::{Once, name};
 use crate::plain;
@@ -81,6 +81,7 @@ impl Sink {
         Payload {
             bytes,
             buffers: std::mem::take(&mut *locked(&self.buffers)),
+            needs: Vec::new(),
         }
     }
 }
@@ -348,6 +349,7 @@ pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payl
         Some(bytes) => Payload {
             bytes,
             buffers: std::mem::take(&mut *locked(&sink.buffers)),
+            needs: Vec::new(),
         },
         None => sink.take(),
     };
@@ -397,15 +399,9 @@ pub(crate) enum Data {
 
 impl Data {
     /// Takes what belongs into the bytes from the buffers; the others are left.
-    fn new(
-        py: Python<'_>,
-        bytes: Received,
-        buffers: Vec<Received>,
-    ) -> PyResult<(Self, Vec<Received>)> {
+    fn new(py: Python<'_>, bytes: Piece, buffers: Vec<Piece>) -> PyResult<(Self, Vec<Piece>)> {
         if holes::has_holes(&bytes) {
-            let (pickle, buffers) = Holed::new(bytes, buffers).ok_or_else(|| {
-                PyValueError::new_err("a pickle that came from another process is garbled")
-            })?;
+            let (pickle, buffers) = Holed::new(bytes, buffers).ok_or_else(garbled)?;
             return Ok((Self::Holed(Arc::new(pickle)), buffers));
         }
         Ok((Self::Whole(readable(py, bytes)?.unbind()), buffers))
@@ -439,7 +435,7 @@ impl Pickle {
         if plain::is_plain(&bytes) {
             return Ok(Self::Plain(plain::decode(py, &bytes, &buffers)?.unbind()));
         }
-        let (data, buffers) = Data::new(py, bytes, buffers)?;
+        let (data, buffers) = Data::new(py, Piece::Own(bytes), owned(buffers))?;
         let buffers = match buffers.is_empty() {
             true => None,
             false => Some(views(py, buffers)?.unbind()),
@@ -462,13 +458,13 @@ impl Pickle {
 /// A pickle to be unpickled again and again, into values that have nothing in common.
 pub(crate) struct Kept {
     data: Data,
-    buffers: Vec<Received>,
+    buffers: Vec<Piece>,
 }
 
 impl Kept {
     pub(crate) fn new(py: Python<'_>, bytes: Received, buffers: Vec<Received>) -> PyResult<Self> {
         complete(&bytes, &buffers)?;
-        let (data, buffers) = Data::new(py, bytes, buffers)?;
+        let (data, buffers) = Data::new(py, Piece::Own(bytes), owned(buffers))?;
         Ok(Self { data, buffers })
     }
 
@@ -477,14 +473,72 @@ impl Kept {
         if self.buffers.is_empty() {
             return self.data.load(py, None);
         }
-        let copies: Vec<_> = self.buffers.iter().map(Received::copied).collect();
+        let own = self.buffers.iter().filter_map(|piece| match piece {
+            Piece::Own(bytes) => Some(bytes.copied()),
+            Piece::Shared(..) => None,
+        });
+        let copies: Vec<_> = own.collect();
         complete(&Received::Copied(Vec::new()), &copies)?;
-        self.data.load(py, Some(&views(py, copies)?))
+        self.data.load(py, Some(&views(py, owned(copies))?))
+    }
+}
+
+fn owned(buffers: Vec<Received>) -> Vec<Piece> {
+    buffers.into_iter().map(Piece::Own).collect()
+}
+
+#[cold]
+fn garbled() -> PyErr {
+    PyValueError::new_err("a pickle that came from another process is garbled")
+}
+
+/// The first byte of what a worker is told of an object that its pool shares.
+pub(crate) const SHARED: u8 = 0x82;
+
+/// An object that a pool shares with its workers: unpickled when it is first asked for, then the same for all calls.
+pub(crate) enum SharedObject {
+    /// Its memory, and where in it each part begins and how long it is: the pickle, then its buffers.
+    Pickled(Arc<Whole>, Vec<u64>),
+    Made(Py<PyAny>),
+    /// Its memory could not be had, and why.
+    Lost(PyErr),
+}
+
+impl SharedObject {
+    /// `bytes`: as [`Crew::publish_parts`](manyhands::engine::Crew::publish_parts) says.
+    pub(crate) fn new(bytes: &[u8], whole: Whole) -> PyResult<Self> {
+        let read = || {
+            let (words, rest) = bytes.get(1..)?.as_chunks::<8>();
+            let &[start, len] = words else { return None };
+            let whole = Arc::new(whole);
+            let table = whole.piece(u64::from_le_bytes(start), u64::from_le_bytes(len))?;
+            let (words, odd) = table.as_chunks::<8>();
+            let is_whole =
+                rest.is_empty() && odd.is_empty() && words.len() >= 2 && words.len() % 2 == 0;
+            let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+            is_whole.then_some(Self::Pickled(Arc::clone(&whole), words))
+        };
+        read().ok_or_else(garbled)
+    }
+
+    /// The object, of which all large buffers can only be read.
+    pub(crate) fn load<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (whole, places) = match self {
+            Self::Made(object) => return Ok(object.bind(py).clone()),
+            Self::Lost(why) => return Err(why.clone_ref(py)),
+            Self::Pickled(whole, places) => (whole, places),
+        };
+        let pieces = places.chunks_exact(2);
+        let pieces = pieces.map(|place| whole.piece(place[0], place[1]));
+        let mut pieces: Vec<Piece> = pieces.collect::<Option<_>>().ok_or_else(garbled)?;
+        let bytes = pieces.remove(0);
+        let (data, buffers) = Data::new(py, bytes, pieces)?;
+        data.load(py, Some(&views(py, buffers)?))
     }
 }
 
 /// An error if there was no memory for a part of what came.
-fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
+pub(crate) fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
     let unopened = |piece: &Received| match piece {
         Received::Unopened(len, why) => Some(PyOSError::new_err(format!(
             "{len} bytes that the function has are kept by the pool, and this worker {why}; a task that changes its \
@@ -508,14 +562,16 @@ fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
 }
 
 /// A pickle as an object that `loads` reads.
-fn readable(py: Python<'_>, bytes: Received) -> PyResult<Bound<'_, PyAny>> {
+fn readable(py: Python<'_>, bytes: Piece) -> PyResult<Bound<'_, PyAny>> {
     match bytes {
-        Received::Copied(bytes) if bytes.len() <= KEEP => Ok(PyBytes::new(py, &bytes).into_any()),
+        Piece::Own(Received::Copied(bytes)) if bytes.len() <= KEEP => {
+            Ok(PyBytes::new(py, &bytes).into_any())
+        }
         large => Buffer::new(large).into_bound_py_any(py),
     }
 }
 
-fn views(py: Python<'_>, buffers: Vec<Received>) -> PyResult<Bound<'_, PyList>> {
+fn views(py: Python<'_>, buffers: Vec<Piece>) -> PyResult<Bound<'_, PyList>> {
     let views = PyList::empty(py);
     for buffer in buffers {
         views.append(Buffer::new(buffer))?;

@@ -9,11 +9,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use manyhands::engine::Received;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+
+use crate::buffer::Piece;
 
 /// The first byte of a pickle with holes, in the place of a pickle's `PROTO`.
 const HOLED: u8 = 0x81;
@@ -62,15 +63,15 @@ pub(crate) fn has_holes(bytes: &[u8]) -> bool {
 
 /// A pickle with holes, and what belongs there.
 pub(crate) struct Holed {
-    stream: Received,
+    stream: Piece,
     /// Where the pickle ends and what was noted begins.
     end: usize,
-    holes: Vec<(usize, Received)>,
+    holes: Vec<(usize, Piece)>,
 }
 
 impl Holed {
     /// Takes what belongs into the holes from the buffers. `None`: it is garbled.
-    pub(crate) fn new(stream: Received, buffers: Vec<Received>) -> Option<(Self, Vec<Received>)> {
+    pub(crate) fn new(stream: Piece, buffers: Vec<Piece>) -> Option<(Self, Vec<Piece>)> {
         // Copied first: another process may write there.
         let (rest, count) = stream.split_last_chunk::<8>()?;
         let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
@@ -80,7 +81,7 @@ impl Holed {
             .iter()
             .map(|word| u64::from_le_bytes(*word) as usize)
             .collect();
-        let mut buffers: Vec<Option<Received>> = buffers.into_iter().map(Some).collect();
+        let mut buffers: Vec<Option<Piece>> = buffers.into_iter().map(Some).collect();
         let mut holes = Vec::with_capacity(words.len() / 2);
         let mut last = 1;
         for pair in words.chunks_exact(2) {

@@ -24,6 +24,7 @@ mod process;
 mod queue;
 mod seat;
 mod segment;
+mod shared;
 mod shorthand;
 mod stray;
 mod sync;
@@ -50,6 +51,7 @@ fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     manager::register(m)?;
     seat::register(m)?;
     segment::register(m)?;
+    shared::register(m)?;
     sync::register(m)?;
     tls::register(m)?;
     worker::register(m)?;

@@ -78,6 +78,7 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> Option<Payload> {
             return Some(Payload {
                 bytes: vec![LARGE_BYTES],
                 buffers: vec![held],
+                needs: Vec::new(),
             });
         }
         bytes.try_reserve_exact(1 + found.len()).ok()?;

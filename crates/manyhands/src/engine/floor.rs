@@ -239,6 +239,8 @@ impl Floor {
         let serial = self.next_serial;
         let worker = &mut self.workers[at];
         worker.hand(task, serial)?;
+        // What it was made of is the caller's again as soon as the lock is given back.
+        self.spent.append(&mut worker.spent);
         self.next_serial += 1;
         if let Some(span) = self.armed {
             worker.arm_too(span);

@@ -14,8 +14,9 @@ use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
 
 use super::dispatch;
+use super::published::Function;
 use super::supervise::private_bell;
-use super::task::{Function, Job, News, Outcome, Payload, SharedBuffer, Task};
+use super::task::{Job, News, Outcome, Payload, SharedBuffer, Task};
 use super::terms::Terms;
 use super::wire::{Garbled, Lending};
 use super::worker::{Equipment, Heard, Span, Worker};
@@ -89,6 +90,7 @@ impl Parent {
             } else {
                 vec![buffer]
             },
+            needs: Vec::new(),
         }
     }
 
@@ -107,6 +109,7 @@ impl Parent {
                 payload: Self::payload(len / 2, buffer / 2),
                 frozen: None,
                 graveyard: Arc::default(),
+                is_large: false,
                 generation: manyhands_os::fork_state::generation(),
             })
         });

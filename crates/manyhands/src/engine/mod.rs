@@ -20,6 +20,7 @@ mod launch;
 mod orphans;
 mod park;
 mod patience;
+mod published;
 mod stopwatch;
 mod supervise;
 mod task;
@@ -34,11 +35,12 @@ pub use crew::{Config, Crew, Refused, Waited, Watch, Wish};
 pub use desk::{Answer, Call, Desk, Execute, Left};
 pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};
 pub use patience::Patience;
+pub use published::Function;
 pub use stopwatch::Stopwatch;
 pub use supervise::Offer;
 pub use task::{
-    Abandoned, Death, Drawer, Drawn, Function, Job, News, Outcome, Payload, Received, Reply,
-    SharedBuffer, Source, Task,
+    Abandoned, Death, Drawer, Drawn, Job, News, Outcome, Payload, Received, Reply, SharedBuffer,
+    Source, Task,
 };
 pub use terms::{Cause, Limit, MaxRestarts, Terms};
 pub use wire::Garbled;

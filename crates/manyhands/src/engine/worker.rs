@@ -96,7 +96,7 @@ pub(super) struct Worker {
     result_bytes: usize,
     bytes_held: usize,
     /// To be dropped without the floor's lock, when the worker is next listened to.
-    spent: Vec<Spent>,
+    pub(super) spent: Vec<Spent>,
 }
 
 /// What belongs to one worker in the parent's memory.
@@ -249,13 +249,8 @@ impl Worker {
             return Err(task);
         }
         self.send_forgets();
-        if let Some(function) = &task.function
-            && !self.known.contains(&function.id)
-        {
-            let function = Arc::clone(function);
-            if !self.define(function) {
-                return Err(task);
-            }
+        if !self.define_all(&task) {
+            return Err(task);
         }
         if let Some(left) = &mut self.tasks_left {
             *left -= 1;
@@ -292,12 +287,14 @@ impl Worker {
                 let mut payload = task.payload;
                 let bytes = if packed.flags == 0 { 0 } else { payload.len() };
                 let buffers = payload.buffers.len();
+                let mut needs = Vec::new();
                 let retained = if terms.retries > task.losses {
                     // What the worker has of it is the worker's to change.
                     let detached = payload.detach(Need::Sure);
                     self.shed(detached);
                     Some(payload)
                 } else {
+                    needs = payload.needs;
                     self.shed(payload.buffers);
                     None
                 };
@@ -311,6 +308,7 @@ impl Worker {
                     ticket,
                     loans: packed.loans,
                     buffers,
+                    needs,
                     table_len: packed.table.len(),
                     retained,
                     bytes,

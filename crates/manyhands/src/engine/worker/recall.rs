@@ -135,6 +135,7 @@ impl Worker {
                 .into_iter()
                 .map(|loan| Arc::new(loan) as SharedBuffer)
                 .collect(),
+            needs: handed.needs.clone(),
         })
     }
 
