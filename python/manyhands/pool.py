@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Self, TypeVar
 
+    from ._engine import Shared
+
     _T = TypeVar("_T")  # what a call takes
     _R = TypeVar("_R")  # what it returns
 
@@ -484,6 +486,26 @@ class Pool:
             func, iterable, size, ordered, buffersize, terms=terms, buffer_bytes=buffer_bytes
         )  # fmt: skip
 
+    def share(self, obj: _T) -> Shared[_T]:
+        """Publish an object once for all workers and calls; return its handle, a `manyhands.Shared`.
+
+        A handle that is an argument of a call of this pool, or a part of one, is in the worker the object itself: unpickled
+        there when it is first met, then the same for all calls. Its arrays lie in memory that is there once for all
+        workers, and can only be read; what else is changed in it is changed in that worker alone, for all of its calls
+        to come. The handle's close(), its end as a context manager, or the last reference to it ends that; calls
+        that have it already keep it.
+
+        Raises ValueError when the pool is closed, OSError when there is no memory for it, and what pickling the object
+        raises. A handle raises ValueError in the calls of another pool, or when it was closed or its pool has
+        ended; TypeError when it is pickled for anything but a call.
+        """
+        self._check_running()
+        try:
+            shared: Shared[_T] = self._crew.share(obj)
+        except OSError as error:
+            raise _shortage.told(error, "could not share an object") from None
+        return shared
+
     def close(self) -> None:
         """Take no more calls; the workers end when those accepted are done."""
         util.debug("closing pool")
@@ -614,6 +636,10 @@ class ThreadPool(Pool):
     def _tended(self) -> Any:
         self._check_running()
         return self._crew
+
+    def share(self, obj: _T) -> Shared[_T]:
+        """Raise ValueError: threads share all objects as they are."""
+        raise ValueError("threads share all objects: pass the object itself")
 
     def _terms(self, retries: int | None, task_timeout: float | None) -> None:
         if retries is not None or task_timeout is not None:

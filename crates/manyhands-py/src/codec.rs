@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use manyhands::engine::{Payload, Received, Reply, SharedBuffer};
+use manyhands::engine::{Needs, Payload, Received, Reply, SharedBuffer};
 use pyo3::IntoPyObjectExt;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
@@ -81,7 +81,7 @@ impl Sink {
         Payload {
             bytes,
             buffers: std::mem::take(&mut *locked(&self.buffers)),
-            needs: Vec::new(),
+            needs: Needs::default(),
         }
     }
 }
@@ -349,7 +349,7 @@ pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payl
         Some(bytes) => Payload {
             bytes,
             buffers: std::mem::take(&mut *locked(&sink.buffers)),
-            needs: Vec::new(),
+            needs: Needs::default(),
         },
         None => sink.take(),
     };

@@ -8,29 +8,27 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use manyhands::engine::{Crew, Function, Payload, Received};
-use manyhands_os::fork_state;
+use manyhands::engine::{Crew, Function, Needs, Payload, Received};
+use manyhands_os::fd;
+use manyhands_os::fork_state::{self, ParentFd};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::buffer::Whole;
 use crate::codec::{self, SHARED, SharedObject};
-use crate::fds::os_error;
+use crate::fds::{borrowed as borrowed_fds, os_error};
 use crate::once::name;
 
 // ---- in the process that shares it ----
 
-/// How many handles there are: with none, calls are pickled as if there were no such thing.
-static HANDLES: AtomicUsize = AtomicUsize::new(0);
-
 /// A call that is being pickled: whose pool's, and what it needs so far.
 struct Draft {
     pool: usize,
-    needs: Vec<Arc<Function>>,
+    needs: Needs,
 }
 
 thread_local! {
@@ -43,19 +41,33 @@ pub(crate) fn for_pool(
     pool: usize,
     pickle: impl FnOnce() -> PyResult<Payload>,
 ) -> PyResult<Payload> {
-    if HANDLES.load(Relaxed) == 0 {
-        return pickle();
-    }
-    let begin = Draft {
-        pool,
-        needs: Vec::new(),
-    };
-    DRAFTS.with_borrow_mut(|drafts| drafts.push(begin));
+    let needs = Needs::default();
+    DRAFTS.with_borrow_mut(|drafts| drafts.push(Draft { pool, needs }));
     let pickled = pickle();
     let draft = DRAFTS.with_borrow_mut(Vec::pop);
     let mut payload = pickled?;
-    payload.needs = draft.map_or_else(Vec::new, |draft| draft.needs);
+    if let Some(draft) = draft {
+        payload.needs = draft.needs;
+    }
     Ok(payload)
+}
+
+/// A duplicate of a descriptor that is there until the call which is being pickled has ended; None: none is.
+#[pyfunction]
+fn keep_for_call(fd: RawFd) -> PyResult<Option<RawFd>> {
+    if DRAFTS.with_borrow(Vec::is_empty) {
+        return Ok(None);
+    }
+    let borrowed = [fd];
+    let twin = fd::duplicate(borrowed_fds(&borrowed)?[0]).map_err(|e| os_error(&e))?;
+    let number = twin.as_raw_fd();
+    let kept: Arc<ParentFd> = Arc::new(ParentFd::new(twin));
+    DRAFTS.with_borrow_mut(|drafts| {
+        if let Some(draft) = drafts.last_mut() {
+            draft.needs.kept.push(kept);
+        }
+    });
+    Ok(Some(number))
 }
 
 /// An object that was published to a pool. Pickled as a part of one of the pool's calls it is, in the worker, that object.
@@ -109,7 +121,6 @@ pub(crate) fn share<'py>(
         .collect();
     let published = py.detach(|| crew.publish_parts(SHARED, &parts));
     let function = published.map_err(|e| os_error(&e))?;
-    HANDLES.fetch_add(1, Relaxed);
     Bound::new(
         py,
         Shared {
@@ -149,9 +160,6 @@ impl Shared {
             return;
         }
         let function = self.function().take();
-        if function.is_some() {
-            HANDLES.fetch_sub(1, Relaxed);
-        }
         drop(function);
         if let Some(crew) = self.crew.upgrade() {
             crew.forget_large();
@@ -183,8 +191,9 @@ impl Shared {
                     "this shared object belongs to another pool: share the object with this one too",
                 ));
             }
-            if draft.needs.iter().all(|need| need.id() != id) {
-                draft.needs.push(function);
+            let needs = &mut draft.needs.published;
+            if needs.iter().all(|need| need.id() != id) {
+                needs.push(function);
             }
             Ok(())
         })?;
@@ -267,5 +276,6 @@ fn shared_object(py: Python<'_>, id: u32) -> PyResult<Py<PyAny>> {
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Shared>()?;
+    m.add_function(wrap_pyfunction!(keep_for_call, m)?)?;
     m.add_function(wrap_pyfunction!(shared_object, m)?)
 }

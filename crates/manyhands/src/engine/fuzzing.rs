@@ -14,7 +14,7 @@ use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
 
 use super::dispatch;
-use super::published::Function;
+use super::published::{Function, Needs};
 use super::supervise::private_bell;
 use super::task::{Job, News, Outcome, Payload, SharedBuffer, Task};
 use super::terms::Terms;
@@ -90,7 +90,7 @@ impl Parent {
             } else {
                 vec![buffer]
             },
-            needs: Vec::new(),
+            needs: Needs::default(),
         }
     }
 

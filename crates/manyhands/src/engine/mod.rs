@@ -35,7 +35,7 @@ pub use crew::{Config, Crew, Refused, Waited, Watch, Wish};
 pub use desk::{Answer, Call, Desk, Execute, Left};
 pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};
 pub use patience::Patience;
-pub use published::Function;
+pub use published::{Function, Needs};
 pub use stopwatch::Stopwatch;
 pub use supervise::Offer;
 pub use task::{

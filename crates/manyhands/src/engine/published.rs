@@ -5,6 +5,7 @@
 //! nothing lies map that memory.
 //! Not here: how it reaches a worker (`worker/stream`), what it means (the face).
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::*};
@@ -72,6 +73,15 @@ impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Function({}, {:?})", self.id, self.payload)
     }
+}
+
+/// What has to be there for whoever decodes a payload.
+#[derive(Clone, Default)]
+pub struct Needs {
+    /// Published objects: whoever is sent the payload is sent them before.
+    pub published: Vec<Arc<Function>>,
+    /// What is only kept for that long. It is dropped on whichever thread works for the pool.
+    pub kept: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 /// What workers are to be told to forget.

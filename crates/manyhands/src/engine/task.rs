@@ -15,7 +15,7 @@ use manyhands_os::death::ExitStatus;
 use manyhands_os::frozen::{Frozen, FrozenCopy};
 use manyhands_shm::arena::Block;
 
-use super::published::Function;
+use super::published::{Function, Needs};
 use super::terms::{Cause, Terms};
 
 /// A large buffer that a task or a result carries beside its bytes.
@@ -33,8 +33,8 @@ pub struct Payload {
     pub bytes: Vec<u8>,
     /// Buffers that were left out of `bytes`, in the order in which decoding wants them.
     pub buffers: Vec<SharedBuffer>,
-    /// Published objects that decoding asks for: whoever is sent it is sent them before.
-    pub needs: Vec<Arc<Function>>,
+    /// What has to be there for whoever decodes it.
+    pub needs: Needs,
 }
 
 impl Payload {

@@ -20,6 +20,7 @@ use manyhands_os::fork_state::Registration;
 use manyhands_shm::arena::{Borrower, Descriptor};
 use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter};
 
+use super::published::Needs;
 use super::task::{Abandoned, Job, Need, Outcome, Reply, SharedBuffer, Task};
 use super::terms::Terms;
 use super::wire::{self, Assembly, Cargo, Garbled, Lending, Stream, to_parent, to_worker};
@@ -287,7 +288,7 @@ impl Worker {
                 let mut payload = task.payload;
                 let bytes = if packed.flags == 0 { 0 } else { payload.len() };
                 let buffers = payload.buffers.len();
-                let mut needs = Vec::new();
+                let mut needs = Needs::default();
                 let retained = if terms.retries > task.losses {
                     // What the worker has of it is the worker's to change.
                     let detached = payload.detach(Need::Sure);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use manyhands_shm::arena::Descriptor;
 use manyhands_shm::mailbox::Ticket;
 
-use super::super::published::Function;
+use super::super::published::{Function, Needs};
 use super::super::task::{Job, Payload, SharedBuffer, Task};
 use super::super::wire::{Cargo, Stream};
 
@@ -24,7 +24,7 @@ pub(in crate::engine) struct Handed {
     /// How many of these loans, the last ones, are buffers; a first one may be the bytes.
     pub(super) buffers: usize,
     /// What it needs beside its function, unless that is in `retained`.
-    pub(super) needs: Vec<Arc<Function>>,
+    pub(super) needs: Needs,
     /// Bytes in its frame that are no payload: the table of loans.
     pub(super) table_len: usize,
     /// What cannot be read back from the ring and from the blocks, with buffers of its own: all of a payload that was
@@ -43,7 +43,7 @@ pub(in crate::engine) struct Spent {
     _job: Option<Arc<dyn Job>>,
     _function: Option<Arc<Function>>,
     _payload: Option<Payload>,
-    _needs: Vec<Arc<Function>>,
+    _needs: Needs,
 }
 
 impl From<Task> for Spent {
@@ -52,7 +52,7 @@ impl From<Task> for Spent {
             _job: Some(task.job),
             _function: task.function,
             _payload: Some(task.payload),
-            _needs: Vec::new(),
+            _needs: Needs::default(),
         }
     }
 }
@@ -66,7 +66,7 @@ impl From<Vec<SharedBuffer>> for Spent {
                 buffers,
                 ..Payload::default()
             }),
-            _needs: Vec::new(),
+            _needs: Needs::default(),
         }
     }
 }
@@ -77,7 +77,7 @@ impl From<Arc<Function>> for Spent {
             _job: None,
             _function: Some(function),
             _payload: None,
-            _needs: Vec::new(),
+            _needs: Needs::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use manyhands_shm::mailbox::Head;
 
-use super::super::published::Function;
+use super::super::published::{Function, Needs};
 use super::super::task::Task;
 use super::super::wire::{self, Cargo, Stream, to_worker};
 use super::Worker;
@@ -19,10 +19,10 @@ impl Worker {
     /// Sends what a task needs ahead of it, its function last. `false`: not yet, there is no room.
     pub(super) fn define_all(&mut self, task: &Task) -> bool {
         let function = task.function.as_ref();
-        let of_function = function.map_or(&[][..], |function| &function.payload.needs);
+        let of_function = function.map_or(&[][..], |function| &function.payload.needs.published);
         of_function
             .iter()
-            .chain(&task.payload.needs)
+            .chain(&task.payload.needs.published)
             .chain(function)
             .all(|needed| self.known.contains(&needed.id) || self.define(Arc::clone(needed)))
     }
@@ -165,7 +165,7 @@ impl Worker {
                     ticket,
                     loans: Vec::new(),
                     buffers: 0,
-                    needs: Vec::new(),
+                    needs: Needs::default(),
                     table_len: 0,
                     bytes: task.payload.len(),
                     retained: Some(task.payload),
