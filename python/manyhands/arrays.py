@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import operator
 import os
+import sys
 import weakref
 
 from . import _engine, context, reduction
@@ -31,6 +32,8 @@ __all__ = ["SharedArray", "shared_array"]
 
 _F_SEAL_SHRINK = 0x0002  # fcntl has no name for it before CPython 3.13's
 _F_GET_SEALS = 1034
+# Before CPython 3.13 a mapping has a descriptor of its own.
+_ONE_FD: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 def shared_array(
@@ -100,9 +103,8 @@ class SharedArray(numpy.ndarray):
 
     def __getitem__(self, index: Any) -> Any:
         found = super().__getitem__(index)
-        if type(found) is SharedArray and not found.flags.owndata:
-            return found
-        return found.view(numpy.ndarray) if type(found) is SharedArray else found
+        # Indices that are arrays make a copy.
+        return found.view(numpy.ndarray) if type(found) is SharedArray and not found.shared else found
 
     def copy(self, order: Any = "C") -> Any:
         """Return an ordinary array of the same values."""
@@ -139,7 +141,7 @@ class _Memory(mmap.mmap):
     def map(cls, fd: int, size: int) -> _Memory:
         """Map memory of which `fd` is a descriptor, which is the mapping's from now on."""
         try:
-            memory = cls(fd, max(size, 1))
+            memory = cls(fd, max(size, 1), **_ONE_FD)
         except OSError as error:
             os.close(fd)
             text = f"could not map an array of {size:,} bytes: {error.strerror}; ask for less, or raise the limit"
@@ -152,10 +154,10 @@ class _Memory(mmap.mmap):
         cls.known[identity(fd)] = memory
         return memory
 
-    def __del__(self) -> None:
+    def __del__(self, _close: Any = os.close) -> None:  # at the interpreter's end there is no `os` any more
         fd = self.__dict__.pop("fd", None)
         if fd is not None:
-            os.close(fd)
+            _close(fd)
 
 
 def identity(fd: int) -> tuple[int, int]:

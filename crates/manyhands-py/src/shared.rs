@@ -177,15 +177,20 @@ impl Shared {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let py = slf.py();
+        let alone = || {
+            PyTypeError::new_err(
+                "a shared object can be sent in the calls of its pool alone, as an argument or a part of one: not by a \
+                 queue, a pipe, to a Process, nor as a result",
+            )
+        };
+        let is_ours = slf.get().is_ours();
+        if is_ours && DRAFTS.with_borrow(Vec::is_empty) {
+            return Err(alone());
+        }
         let (function, _) = slf.get().published()?;
         let id = function.id();
         DRAFTS.with_borrow_mut(|drafts| {
-            let draft = drafts.last_mut().ok_or_else(|| {
-                PyTypeError::new_err(
-                    "a shared object can be sent in the calls of its pool alone, as an argument or a part of one: not by \
-                     a queue, a pipe, to a Process, nor as a result",
-                )
-            })?;
+            let draft = drafts.last_mut().ok_or_else(alone)?;
             if draft.pool != function.pool() {
                 return Err(PyValueError::new_err(
                     "this shared object belongs to another pool: share the object with this one too",
