@@ -1,7 +1,7 @@
 """How long large objects take to a worker and back, type by type: `python -m benches.arrays`.
 
 Each figure is the median of several calls, made in turns with the other packages and types, each of these in a fresh process
-with a pool of one worker (fork). An object is 64 MiB; "to": it is the argument and its length the result; "back": the
+with a pool of one worker (spawn). An object is 64 MiB; "to": it is the argument and its length the result; "back": the
 worker makes one object beforehand and returns it. The receiver looks at nothing of it, so what is not copied costs nothing.
 
   python -m benches.arrays [--rounds N] [--only bytes,numpy] [--also NAME=FOLDER]
@@ -116,7 +116,7 @@ def measure(package: str, kind: str) -> dict[str, float]:
     module = importlib.import_module(package)
     value = KINDS[kind]()
     took: dict[str, list[float]] = {"to": [], "back": []}
-    with module.get_context("fork").Pool(1) as pool:
+    with module.get_context("spawn").Pool(1) as pool:
         pool.apply(keep, (kind,))
         for call in range(CALLS + 1):
             begun = time.perf_counter()

@@ -235,6 +235,7 @@ class Shared(Generic[_T]):
 
 def shared_object(id: int) -> Any: ...
 def keep_for_call(fd: int) -> int | None: ...
+
 @final
 class Buffer:
     """A received buffer: contiguous bytes, writable unless they are shared."""

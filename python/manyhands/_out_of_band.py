@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from _pickle import PickleBuffer
+from importlib import import_module
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ def reducers() -> dict[type, Callable[[Any], _Reduced]]:
             if isinstance(kind, type):
                 found[kind] = reduce
     return found
+
+
+def _module(name: str) -> Any:
+    return import_module(name)
 
 
 # ---- array ----
@@ -93,7 +98,7 @@ def _reduce_arrow(value: Any) -> _Reduced:
     total = value.get_total_buffer_size()
     if total < LEAST or value.nbytes > total // 2:
         return value.__reduce_ex__(_PROTOCOL)  # type: ignore[no-any-return]
-    import pyarrow
+    pyarrow = _module("pyarrow")
 
     kind = type(value).__name__
     if kind == "ChunkedArray":
@@ -107,7 +112,7 @@ def _reduce_arrow(value: Any) -> _Reduced:
 
 
 def _rebuild_arrow(kind: str, memory: Any) -> Any:
-    import pyarrow
+    pyarrow = _module("pyarrow")
 
     with pyarrow.ipc.open_stream(pyarrow.py_buffer(memory)) as stream:
         if kind == "RecordBatch":
@@ -121,7 +126,7 @@ def _rebuild_arrow(kind: str, memory: Any) -> Any:
 
 def _reduce_storage(value: Any) -> _Reduced:
     """The memory of a tensor; everything else about the tensor torch says itself."""
-    import torch
+    torch = _module("torch")
 
     memory = value._untyped_storage
     if memory.device.type != "cpu" or memory.nbytes() < LEAST or "numpy" not in sys.modules:
@@ -131,7 +136,7 @@ def _reduce_storage(value: Any) -> _Reduced:
 
 
 def _rebuild_storage(dtype: Any, memory: Any) -> Any:
-    import torch
+    torch = _module("torch")
 
     untyped = torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
     return torch.storage.TypedStorage(wrap_storage=untyped, dtype=dtype, _internal=True)
@@ -140,10 +145,10 @@ def _rebuild_storage(dtype: Any, memory: Any) -> Any:
 # ---- polars ----
 
 # Kinds of columns that come back from Arrow as what they were.
-_ARROW_KINDS = frozenset(
-    "Boolean Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Float32 Float64 String Binary Date Time Datetime Duration "
-    "Null".split()
-)  # fmt: skip
+_ARROW_KINDS = {
+    "Boolean", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64", "String",
+    "Binary", "Date", "Time", "Datetime", "Duration", "Null",
+}  # fmt: skip
 
 
 def _reduce_polars(value: Any) -> _Reduced:
@@ -162,7 +167,7 @@ def _reduce_polars(value: Any) -> _Reduced:
 
 
 def _rebuild_polars(arrow: Any, name: str | None) -> Any:
-    import polars
+    polars = _module("polars")
 
     made: Any = polars.from_arrow(arrow, rechunk=False)
     return made if name is None else made.alias(name)

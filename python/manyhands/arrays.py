@@ -19,7 +19,7 @@ import weakref
 from . import _engine, context, reduction
 
 try:
-    import numpy
+    import numpy  # type: ignore[import-not-found, unused-ignore]
 except ImportError as error:
     raise ModuleNotFoundError(f"shared_array makes numpy arrays: pip install numpy ({error})", name="numpy") from None
 
@@ -84,7 +84,7 @@ def _lengths(shape: int | Sequence[int]) -> tuple[int, ...]:
     return lengths
 
 
-class SharedArray(numpy.ndarray):
+class SharedArray(numpy.ndarray):  # type: ignore[misc, type-arg, unused-ignore]
     """A numpy array in memory that processes share, or a view of one; made by `shared_array`.
 
     What is computed from it is an ordinary array. Pickled by others than this package, as by `pickle.dumps`, and copied by
@@ -134,7 +134,9 @@ class _Memory(mmap.mmap):
         try:
             fd = _engine.memory("manyhands array", max(size, 1))
         except OverflowError:
-            raise OSError(12, f"could not make an array of {size:,} bytes: Cannot allocate memory; ask for less") from None
+            raise OSError(
+                12, f"could not make an array of {size:,} bytes: Cannot allocate memory; ask for less"
+            ) from None
         return cls.map(fd, size)
 
     @classmethod
@@ -151,7 +153,7 @@ class _Memory(mmap.mmap):
             raise
         memory.fd = fd
         memory.address = numpy.frombuffer(memory, numpy.uint8).__array_interface__["data"][0]
-        cls.known[identity(fd)] = memory
+        cls.known[_identity(fd)] = memory
         return memory
 
     def __del__(self, _close: Any = os.close) -> None:  # at the interpreter's end there is no `os` any more
@@ -160,7 +162,7 @@ class _Memory(mmap.mmap):
             _close(fd)
 
 
-def identity(fd: int) -> tuple[int, int]:
+def _identity(fd: int) -> tuple[int, int]:
     """Return which file a descriptor is of."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -190,7 +192,7 @@ def _reduce(value: SharedArray) -> tuple[Any, ...]:
     place = interface["data"][0] - memory.address if value.size else 0
     size = len(memory)
     layout = value.dtype, value.shape, place, value.strides, value.flags.writeable
-    return _rebuild, (where, identity(memory.fd), size, *layout)
+    return _rebuild, (where, _identity(memory.fd), size, *layout)
 
 
 def _rebuild(

@@ -227,7 +227,12 @@ def test_slice_of_a_table_is_sent_without_the_rest_of_it() -> None:
     stream, buffers = _engine.dumps(table.slice(100, 10))
     assert buffers == 0
     assert len(stream) < 8192
-    for value in (table.slice(100, 10), table.slice(7, 0), table.column("s").slice(3, 9), table.to_batches()[0].slice(9)):
+    for value in (
+        table.slice(100, 10),
+        table.slice(7, 0),
+        table.column("s").slice(3, 9),
+        table.to_batches()[0].slice(9),
+    ):
         with manyhands.get_context("fork").Pool(1) as pool:
             back = pool.apply(handlers.same, (value,))
         assert back.equals(value)
@@ -283,25 +288,31 @@ assert _engine.loads_payload(_engine.dumps([array.array("d", bytes(1 << 20))])[0
 
 
 def test_small_things_and_what_has_objects_are_pickled_as_ever() -> None:
-    for value in (bytes(1000), bytearray(1000), array.array("d", [1.5]), numpy.arange(7), numpy.array([None, {}] * ITEMS)):
+    for value in (
+        bytes(1000),
+        bytearray(1000),
+        array.array("d", [1.5]),
+        numpy.arange(7),
+        numpy.array([None, {}] * ITEMS),
+    ):
         stream, buffers = _engine.dumps([value])
         assert buffers == 0
         assert len(stream) < 1 << 20
 
 
-@pytest.mark.parametrize("index", range(0, 40))
+@pytest.mark.parametrize("index", range(40))
 def test_garbled_pickle_with_holes_is_refused(index: int) -> None:
     stream, buffers = _engine.dumps([b"x" * (1 << 18), bytearray(1 << 18)])
     assert buffers == 2
     parts = [b"x" * (1 << 18), bytes(1 << 18)]
     assert _engine.loads_payload(stream, parts) == [b"x" * (1 << 18), bytearray(1 << 18)]
     end = len(stream) - index
-    for garbled in (stream[: end - 1] + b"\xff" + stream[end:], stream[:end - 1], stream[:1] + stream[end:]):
+    for garbled in (stream[: end - 1] + b"\xff" + stream[end:], stream[: end - 1], stream[:1] + stream[end:]):
         if garbled == stream:
             continue
         try:
             _engine.loads_payload(garbled, parts)
-        except Exception as error:
-            assert not isinstance(error, (SystemError, MemoryError))
+        except (ValueError, EOFError, pickle.UnpicklingError, LookupError, TypeError):
+            pass  # refused; what is garbled may also be read as something else
     with pytest.raises(ValueError, match="garbled"):
         _engine.loads_payload(stream, parts[:1])

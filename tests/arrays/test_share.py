@@ -115,7 +115,9 @@ def test_memory_is_given_back_also_by_workers_that_have_nothing_to_do(way: str, 
         pids = [process.pid for process in pool._pool]
         shared = pool.share(numpy.ones(MIB))
         assert shared_here() == before + 1
-        until(lambda: pool.starmap(handlers.touch_and_pss, [(shared, n) for n in range(4)], 1) and shared_there(pids) == 2)
+        until(
+            lambda: pool.starmap(handlers.touch_and_pss, [(shared, n) for n in range(4)], 1) and shared_there(pids) == 2
+        )
         if way == "close":
             shared.close()
         elif way == "with":

@@ -54,10 +54,27 @@ def test_array_is_zero_and_as_it_was_asked_for() -> None:
 
 def test_views_are_shared_and_what_is_computed_is_not() -> None:
     array = manyhands.shared_array((4, 6), fill=1.0)
-    for view in (array, array[1], array[:, ::2], array.T, array.reshape(-1), array[::-1], array[None], array[array.shape[0] :]):
+    for view in (
+        array,
+        array[1],
+        array[:, ::2],
+        array.T,
+        array.reshape(-1),
+        array[::-1],
+        array[None],
+        array[array.shape[0] :],
+    ):
         assert type(view) is manyhands.SharedArray
         assert view.shared
-    for value in (array + 1, array.copy(), array[[0, 1]], array[array > 0], -array, numpy.sqrt(array), copy.deepcopy(array)):
+    for value in (
+        array + 1,
+        array.copy(),
+        array[[0, 1]],
+        array[array > 0],
+        -array,
+        numpy.sqrt(array),
+        copy.deepcopy(array),
+    ):
         assert type(value) is numpy.ndarray
     assert not array.astype("i4").shared
     assert array.sum() == 24
@@ -218,7 +235,7 @@ def test_what_is_no_shared_array_is_refused() -> None:
     unsealed = os.memfd_create("unsealed")
     os.truncate(unsealed, 100)
     with pytest.raises(OSError, match="could be made shorter"):
-        arrays._descriptor((os.getpid(), unsealed), arrays.identity(unsealed), 10)
+        arrays._descriptor((os.getpid(), unsealed), arrays._identity(unsealed), 10)
     os.close(unsealed)
 
 
