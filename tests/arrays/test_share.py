@@ -203,6 +203,13 @@ def test_several_objects_go_in_one_call(context: Any) -> None:
             handle.close()
 
 
+def test_handle_is_a_generic_type_and_says_what_it_is() -> None:
+    assert str(manyhands.Shared[int]) == "manyhands.Shared[int]"
+    with manyhands.Pool(1) as pool, pool.share([1]) as shared:
+        assert type(shared) is manyhands.Shared
+        assert f"{shared.nbytes} bytes" in repr(shared)
+
+
 def test_threads_share_at_once() -> None:
     with manyhands.get_context("fork").Pool(2) as pool:
         wrong: list[object] = []

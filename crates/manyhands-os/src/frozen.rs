@@ -88,7 +88,10 @@ impl Frozen {
         let all: Vec<&[u8]> = pieces.iter().copied().chain([&table[..]]).collect();
         let mut frozen = Self::create(name, &all)?;
         let place = frozen.pieces[pieces.len()].clone();
-        frozen.pieces = vec![0..place.end];
+        frozen.pieces = Vec::from([Range {
+            start: 0,
+            end: place.end,
+        }]);
         Ok((frozen, place))
     }
 

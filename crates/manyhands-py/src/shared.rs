@@ -16,7 +16,7 @@ use manyhands_os::fd;
 use manyhands_os::fork_state::{self, ParentFd};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::buffer::Whole;
 use crate::codec::{self, SHARED, SharedObject};
@@ -64,7 +64,7 @@ fn keep_for_call(fd: RawFd) -> PyResult<Option<RawFd>> {
     let kept: Arc<ParentFd> = Arc::new(ParentFd::new(twin));
     DRAFTS.with_borrow_mut(|drafts| {
         if let Some(draft) = drafts.last_mut() {
-            draft.needs.kept.push(kept);
+            draft.needs.keep(kept);
         }
     });
     Ok(Some(number))
@@ -166,6 +166,16 @@ impl Shared {
         }
     }
 
+    /// `Shared[int]`, as types of a running program.
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let alias = cls.py().import("types")?.getattr("GenericAlias")?;
+        alias.call1((cls, item))
+    }
+
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }
@@ -196,10 +206,7 @@ impl Shared {
                     "this shared object belongs to another pool: share the object with this one too",
                 ));
             }
-            let needs = &mut draft.needs.published;
-            if needs.iter().all(|need| need.id() != id) {
-                needs.push(function);
-            }
+            draft.needs.add(function);
             Ok(())
         })?;
         let find = py

@@ -75,13 +75,33 @@ impl fmt::Debug for Function {
     }
 }
 
-/// What has to be there for whoever decodes a payload.
+/// What has to be there for whoever decodes a payload: for almost all of them nothing, which is small.
 #[derive(Clone, Default)]
-pub struct Needs {
-    /// Published objects: whoever is sent the payload is sent them before.
-    pub published: Vec<Arc<Function>>,
-    /// What is only kept for that long. It is dropped on whichever thread works for the pool.
-    pub kept: Vec<Arc<dyn Any + Send + Sync>>,
+pub struct Needs(Option<Box<Needed>>);
+
+#[derive(Clone, Default)]
+struct Needed {
+    published: Vec<Arc<Function>>,
+    kept: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Needs {
+    /// A published object: whoever is sent the payload is sent it before.
+    pub fn add(&mut self, function: Arc<Function>) {
+        let published = &mut self.0.get_or_insert_default().published;
+        if published.iter().all(|other| other.id != function.id) {
+            published.push(function);
+        }
+    }
+
+    /// Something that is only kept for that long. It is dropped on whichever thread works for the pool.
+    pub fn keep(&mut self, thing: Arc<dyn Any + Send + Sync>) {
+        self.0.get_or_insert_default().kept.push(thing);
+    }
+
+    pub(super) fn published(&self) -> &[Arc<Function>] {
+        self.0.as_ref().map_or(&[], |needed| &needed.published)
+    }
 }
 
 /// What workers are to be told to forget.

@@ -19,10 +19,10 @@ impl Worker {
     /// Sends what a task needs ahead of it, its function last. `false`: not yet, there is no room.
     pub(super) fn define_all(&mut self, task: &Task) -> bool {
         let function = task.function.as_ref();
-        let of_function = function.map_or(&[][..], |function| &function.payload.needs.published);
+        let of_function = function.map_or(&[][..], |function| function.payload.needs.published());
         of_function
             .iter()
-            .chain(&task.payload.needs.published)
+            .chain(task.payload.needs.published())
             .chain(function)
             .all(|needed| self.known.contains(&needed.id) || self.define(Arc::clone(needed)))
     }
