@@ -44,4 +44,12 @@ def __getattr__(name: str) -> object:
         from . import executor
 
         return getattr(executor, name)
+    if name == "Shared":  # what Pool.share returns
+        from ._engine import Shared
+
+        return Shared
+    if name in ("shared_array", "SharedArray"):
+        from . import arrays
+
+        return getattr(arrays, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -4,7 +4,10 @@ from . import context as context
 from . import process as process
 from . import reduction as reducer
 from . import reduction as reduction
+from ._engine import Shared as Shared
 from ._install import install as install
+from .arrays import SharedArray as SharedArray
+from .arrays import shared_array as shared_array
 from .context import AuthenticationError as AuthenticationError
 from .context import BufferTooShort as BufferTooShort
 from .context import Process as Process

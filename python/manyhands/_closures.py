@@ -51,11 +51,14 @@ def dump(value: Any, file: Any, keep: Any = None, error: BaseException | None = 
                 "install manyhands[closures]"
             )
         raise error
-    from . import reduction
+    from . import _out_of_band, reduction
+
+    # Only who takes buffers has a use for reducers that leave them out.
+    beside = {} if keep is None else _out_of_band.reducers()
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
         dispatch_table = collections.ChainMap(
-            reduction.ForkingPickler._extra_reducers, cloudpickle.Pickler.dispatch_table
+            reduction.ForkingPickler._extra_reducers, cloudpickle.Pickler.dispatch_table, beside
         )
 
     try:

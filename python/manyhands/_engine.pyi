@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self, final
+from typing import Any, Generic, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -21,6 +21,7 @@ __all__ = [
     "Requests",
     "Seat",
     "SemLock",
+    "Shared",
     "TlsStream",
     "__version__",
     "_has_no_reference_pool",
@@ -29,6 +30,7 @@ __all__ = [
     "exchange",
     "grow_pipe",
     "held_locks",
+    "keep_for_call",
     "leave_locks",
     "loads_payload",
     "memory",
@@ -51,6 +53,7 @@ __all__ = [
     "send_translated",
     "send_within",
     "serve",
+    "shared_object",
     "shm_open",
     "shm_reserve",
     "shm_unlink",
@@ -66,6 +69,8 @@ __all__ = [
 
 __version__: str
 _has_no_reference_pool: bool
+
+_T = TypeVar("_T")
 
 # retries, and the soft and the hard limit in seconds
 _Terms = tuple[int, float | None, float | None, int]
@@ -170,6 +175,7 @@ class Crew:
         terms: _Terms | None = None,
         max_restarts: tuple[int, float] | None = None,
     ) -> Crew: ...
+    def share(self, object: _T) -> Shared[_T]: ...
     def offer(self) -> tuple[Seat, Offer] | None: ...
     def grow(self, tasks: int) -> tuple[Seat, Offer] | None: ...
     def enroll(self, offer: Offer, process: Any) -> None: ...
@@ -227,8 +233,25 @@ class Crew:
     def pids(self) -> list[int]: ...
 
 @final
+class Shared(Generic[_T]):
+    """An object that a pool publishes for all of its workers and calls."""
+
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def get(self) -> _T: ...
+    def close(self) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> Any: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+def shared_object(id: int) -> Any: ...
+def keep_for_call(fd: int) -> int | None: ...
+
+@final
 class Buffer:
-    """A received buffer: contiguous writable bytes."""
+    """A received buffer: contiguous bytes, writable unless they are shared."""
 
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):

@@ -13,7 +13,11 @@ from .context import _usable_processors
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    from ._engine import Shared
+
+    _T = TypeVar("_T")
 
 __all__ = ["ThreadPool"]
 
@@ -84,6 +88,10 @@ class ThreadPool(pool.Pool):
     def _tended(self) -> Any:
         self._check_running()
         return self._crew
+
+    def share(self, obj: _T) -> Shared[_T]:
+        """Raise ValueError: threads share all objects as they are."""
+        raise ValueError("threads share all objects: pass the object itself")
 
     def _terms(self, retries: int | None, task_timeout: float | None, priority: int | None) -> None:
         if retries is not None or task_timeout is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar
 
     from ._broken import BrokenProcessPool as BrokenProcessPool
+    from ._engine import Shared
 
     _P = ParamSpec("_P")
     _R = TypeVar("_R")  # what a call returns
@@ -436,6 +437,17 @@ class ProcessPoolExecutor(Executor):
                     future.cancel()
 
         return results() if chunksize == 1 else _flattened(results())
+
+    def share(self, obj: _R) -> Shared[_R]:
+        """Publish an object once for all workers and calls of this executor: see manyhands.pool.Pool.share.
+
+        Raises RuntimeError after shutdown, else what that raises.
+        """
+        try:
+            shared: Shared[_R] = self._crew.share(obj)
+        except OSError as error:
+            raise _shortage.told(error, "could not share an object") from None
+        return shared
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; workers end when those accepted are done. It may be called again.

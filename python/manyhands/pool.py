@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Self, TypeVar
 
+    from ._engine import Shared
     from ._thread_pool import ThreadPool as ThreadPool
 
     _T = TypeVar("_T")  # what a call takes
@@ -565,6 +566,26 @@ class Pool:
             func, iterable, size, ordered, buffersize, terms=terms, buffer_bytes=buffer_bytes, counts=counts
         )
         return handle, None if bar is None else _progress.Bar(handle, _len(iterable), bar)
+
+    def share(self, obj: _T) -> Shared[_T]:
+        """Publish an object once for all workers and calls; return its handle, a `manyhands.Shared`.
+
+        A handle that is an argument of a call of this pool, or a part of one, is in the worker the object itself: unpickled
+        there when it is first met, then the same for all calls. Its arrays lie in memory that is there once for all
+        workers, and can only be read; what else is changed in it is changed in that worker alone, for all of its calls
+        to come. The handle's close(), its end as a context manager, or the last reference to it ends that; calls
+        that have it already keep it.
+
+        Raises ValueError when the pool is closed, OSError when there is no memory for it, and what pickling the object
+        raises. A handle raises ValueError in the calls of another pool, or when it was closed or its pool has
+        ended; TypeError when it is pickled for anything but a call.
+        """
+        self._check_running()
+        try:
+            shared: Shared[_T] = self._crew.share(obj)
+        except OSError as error:
+            raise _shortage.told(error, "could not share an object") from None
+        return shared
 
     def close(self) -> None:
         """Take no more calls; the workers end when those accepted are done."""

@@ -60,6 +60,10 @@ def processes() -> None:
 
 def pools() -> None:
     with mp.Pool(4, initializer=print, initargs=("hello",), maxtasksperchild=10) as workers:
+        with workers.share([1, 2]) as shared:
+            assert_type(shared, mp.Shared[list[int]])
+            assert_type(shared.get(), list[int])
+            workers.apply(print, (shared, mp.shared_array((2, 3), "f4", fill=1)))
         assert_type(workers.map(square, range(10)), list[int])
         assert_type(workers.map(str, [1, 2], chunksize=1), list[str])
         assert_type(workers.starmap(power, [(1.0, 2), (2.0, 3)]), list[float])

@@ -65,6 +65,27 @@ impl Frozen {
         })
     }
 
+    /// Copies `pieces`, to be had as one piece, at whose end lies a table of where in it each of them begins and how long
+    /// it is, in little-endian words of eight bytes. Also where that table is.
+    pub fn create_with_table(name: &str, pieces: &[&[u8]]) -> io::Result<(Frozen, Range<u64>)> {
+        let mut end = 0_u64;
+        let mut table = Vec::with_capacity(16 * pieces.len());
+        for piece in pieces {
+            let begin = end.next_multiple_of(ALIGNED);
+            end = begin + piece.len() as u64;
+            table.extend_from_slice(&begin.to_le_bytes());
+            table.extend_from_slice(&(piece.len() as u64).to_le_bytes());
+        }
+        let all: Vec<&[u8]> = pieces.iter().copied().chain([&table[..]]).collect();
+        let mut frozen = Self::create(name, &all)?;
+        let place = frozen.pieces[pieces.len()].clone();
+        frozen.pieces = Vec::from([Range {
+            start: 0,
+            end: place.end,
+        }]);
+        Ok((frozen, place))
+    }
+
     /// What another process is to be told of it, beside the places of its pieces.
     pub fn address(&self) -> io::Result<Address> {
         Ok(Address {
@@ -278,6 +299,25 @@ mod tests {
         let open = crate::memory::Memfd::create("test", 8).unwrap();
         let error = open_sealed(open.as_fd(), 8).unwrap_err();
         assert!(error.to_string().contains("could still change"), "{error}");
+    }
+
+    #[test]
+    fn pieces_in_one_are_found_by_their_table() {
+        let large = vec![7_u8; 100_000];
+        let pieces: [&[u8]; 3] = [b"one", &large, b""];
+        let (frozen, place) = Frozen::create_with_table("test", &pieces).unwrap();
+        let whole = frozen.copy(0).unwrap();
+        let table = &whole[place.start as usize..place.end as usize];
+        let (words, rest) = table.as_chunks::<8>();
+        assert!(rest.is_empty());
+        let words: Vec<usize> = words
+            .iter()
+            .map(|word| u64::from_le_bytes(*word) as usize)
+            .collect();
+        assert_eq!(words.len(), 6);
+        for (pair, piece) in words.chunks(2).zip(pieces) {
+            assert_eq!(whole[pair[0]..pair[0] + pair[1]], *piece);
+        }
     }
 
     #[test]

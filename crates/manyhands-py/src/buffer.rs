@@ -1,39 +1,93 @@
 //! Bytes that came from another process, as an object with Python's buffer protocol.
 //!
 //! Always: whoever holds a view holds the `Buffer`, and the `Buffer` holds the block; the
-//! block goes back to its arena when the last view is gone.
+//! block goes back to its arena when the last view is gone. What many calls share can only be read.
 
 use std::ffi::c_int;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
-use manyhands::engine::Received;
+use manyhands::engine::{Received, SharedBuffer};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyTuple};
 
-/// A received buffer: contiguous writable bytes, private to this process's holder.
+/// Bytes that came from another process, or lie in memory that processes share.
+pub(crate) enum Piece {
+    Own(Received),
+    /// Some of the bytes of an object that a pool shares with its workers; they never change.
+    Shared(Arc<Whole>, Range<usize>),
+}
+
+/// All memory of an object that a pool shares with its workers.
+pub(crate) enum Whole {
+    Received(Received),
+    Mapped(SharedBuffer),
+}
+
+impl Whole {
+    /// Some of its bytes. `None`: there are no such.
+    pub(crate) fn piece(self: &Arc<Self>, start: u64, len: u64) -> Option<Piece> {
+        let start = usize::try_from(start).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        self.get(start..end)?;
+        Some(Piece::Shared(Arc::clone(self), start..end))
+    }
+}
+
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Received(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(whole, place) => &whole[place.clone()],
+        }
+    }
+}
+
+/// A received buffer: contiguous bytes, writable and private to this process's holder unless they are shared.
 #[pyclass(frozen, module = "manyhands._engine")]
 pub(crate) struct Buffer {
     /// Kept for its `Drop`: `start` points into it.
-    _received: Received,
+    _piece: Piece,
     start: usize,
     len: usize,
+    is_read_only: bool,
 }
 
 impl Buffer {
-    pub(crate) fn new(mut received: Received) -> Self {
-        let (start, len) = match &mut received {
-            Received::Copied(bytes) => (bytes.as_mut_ptr(), bytes.len()),
-            Received::Lent(block) => (block.as_mut_ptr(), block.len()),
-            Received::Shared(piece) => (piece.as_mut_ptr(), piece.len()),
-            Received::Missing(_) | Received::Unopened(..) => {
+    pub(crate) fn new(mut piece: Piece) -> Self {
+        let is_read_only = matches!(piece, Piece::Shared(..));
+        let (start, len) = match &mut piece {
+            Piece::Own(Received::Copied(bytes)) => (bytes.as_mut_ptr(), bytes.len()),
+            Piece::Own(Received::Lent(block)) => (block.as_mut_ptr(), block.len()),
+            Piece::Own(Received::Shared(piece)) => (piece.as_mut_ptr(), piece.len()),
+            Piece::Own(Received::Missing(_) | Received::Unopened(..)) => {
                 (std::ptr::NonNull::dangling().as_ptr(), 0)
+            }
+            Piece::Shared(whole, place) => {
+                let bytes = &whole[place.clone()];
+                (bytes.as_ptr().cast_mut(), bytes.len())
             }
         };
         Self {
-            _received: received,
+            _piece: piece,
             start: start as usize,
             len,
+            is_read_only,
         }
     }
 }
@@ -63,16 +117,18 @@ impl Buffer {
             return Err(PyBufferError::new_err("no view to fill"));
         }
         let (start, len) = (slf.get().start, slf.get().len);
+        let is_read_only = c_int::from(slf.get().is_read_only);
         // SAFETY: `view` is CPython's, not null. The bytes live as long as `slf`, to which
-        // PyBuffer_FillInfo takes a reference; a moved `Received` keeps its bytes where they are
-        // (a Vec's heap, the arena's mapping, or one of its own), so `start` stays right.
+        // PyBuffer_FillInfo takes a reference; a moved `Piece` keeps its bytes where they are
+        // (a Vec's heap, the arena's mapping, or one of its own), so `start` stays right. Nobody is let write to what
+        // others look at.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,
                 slf.as_ptr(),
                 start as *mut _,
                 len as ffi::Py_ssize_t,
-                0,
+                is_read_only,
                 flags,
             )
         };

@@ -1,7 +1,7 @@
 //! Pickling, with a pickler that is kept.
 //!
 //! Plain values are written by hand (`plain`), all others by CPython's own C pickler, protocol 5, straight into a
-//! buffer of ours; large buffers stay out of band. What users registered, with `copyreg` or with
+//! buffer of ours; large buffers stay out of band, and so do long bytes (`holes`). What users registered, with `copyreg` or with
 //! `reduction.ForkingPickler.register`, counts, however late it was registered. What it refuses, as it has no name to be
 //! found by, cloudpickle may write (`manyhands._closures`).
 //! Always: an encoder is used by one call at a time. A `__reduce__` that pickles again
@@ -11,20 +11,23 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use manyhands::engine::{Payload, Received, Reply, SharedBuffer};
+use manyhands::engine::{Needs, Payload, Received, Reply, SharedBuffer};
 use pyo3::IntoPyObjectExt;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyOSError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyTuple};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Piece, Whole};
+use crate::holes::{self, Hole, Holed, HoledFile};
 use crate::once::{Once, name};
 use crate::plain;
 
 /// Buffers shorter than this are pickled in band: that is as fast, and leaves no view
 /// that would pin a block of the arena.
 pub(crate) const OUT_OF_BAND: usize = 128 << 10;
+/// Modules for whose types `manyhands._out_of_band` has reducers.
+const REDUCED: [&str; 5] = ["array", "numpy", "pyarrow", "polars", "torch"];
 /// What a kept encoder may hold on to between two uses.
 const KEEP: usize = 64 << 10;
 
@@ -34,6 +37,8 @@ const KEEP: usize = 64 << 10;
 struct Sink {
     bytes: Mutex<Vec<u8>>,
     buffers: Mutex<Vec<SharedBuffer>>,
+    /// Where long bytes were left out, in order.
+    holes: Mutex<Vec<Hole>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -55,15 +60,50 @@ impl Sink {
         bytes.extend_from_slice(data);
         Ok(data.len())
     }
+
+    /// Leaves bytes out that the pickler has just announced. `false`: it has not.
+    fn leave_out(&self, bytes: Held) -> Result<usize, Held> {
+        let stream = locked(&self.bytes);
+        let len = bytes.len();
+        if !holes::announces(&stream, len) {
+            return Err(bytes);
+        }
+        let mut buffers = locked(&self.buffers);
+        locked(&self.holes).push((stream.len(), buffers.len()));
+        buffers.push(Arc::new(bytes));
+        Ok(len)
+    }
+
+    /// What was written, which the sink has no more.
+    fn take(&self) -> Payload {
+        let mut bytes = std::mem::take(&mut *locked(&self.bytes));
+        holes::note(&mut bytes, &std::mem::take(&mut *locked(&self.holes)));
+        Payload {
+            bytes,
+            buffers: std::mem::take(&mut *locked(&self.buffers)),
+            needs: Needs::default(),
+        }
+    }
 }
 
 #[pymethods]
 impl Sink {
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         if let Ok(bytes) = data.cast::<PyBytes>() {
-            return self.append(bytes.as_bytes());
+            let bytes = bytes.as_bytes();
+            if bytes.len() < OUT_OF_BAND {
+                return self.append(bytes);
+            }
         }
-        let held = Held::raw(data)?;
+        let mut held = Held::raw(data)?;
+        let is_ours =
+            data.is_exact_instance_of::<PyBytes>() || data.is_exact_instance_of::<PyByteArray>();
+        if is_ours && held.len() >= OUT_OF_BAND {
+            held = match self.leave_out(held) {
+                Ok(len) => return Ok(len),
+                Err(held) => held,
+            };
+        }
         self.append(&held)
     }
 
@@ -117,8 +157,8 @@ struct Encoder {
     pickler: Py<PyAny>,
     dump: Py<PyAny>,
     clear_memo: Py<PyAny>,
-    /// How many reducers there were when the table was made.
-    reducers: (usize, usize),
+    /// How many reducers there were when the table was made, and how many modules.
+    reducers: (usize, usize, usize),
     /// Length of the last pickle.
     last: usize,
 }
@@ -126,10 +166,12 @@ struct Encoder {
 struct Tables {
     copyreg: Py<PyDict>,
     extra: Py<PyDict>,
+    modules: Py<PyDict>,
     pickler: Py<PyAny>,
     /// What a pickler raises for what it cannot write.
     refused: Py<PyAny>,
     loads: Py<PyAny>,
+    load: Py<PyAny>,
 }
 
 static TABLES: Once<Tables> = Once::new();
@@ -151,9 +193,15 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
                 .getattr("_extra_reducers")?
                 .cast_into::<PyDict>()?
                 .unbind(),
+            modules: py
+                .import("sys")?
+                .getattr("modules")?
+                .cast_into::<PyDict>()?
+                .unbind(),
             pickler: pickle.getattr("Pickler")?.unbind(),
             refused: pickle.getattr("PicklingError")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
+            load: pickle.getattr("load")?.unbind(),
         })
     })
 }
@@ -170,18 +218,33 @@ impl Encoder {
             clear_memo: pickler.getattr("clear_memo")?.unbind(),
             sink: sink.unbind(),
             pickler: pickler.unbind(),
-            reducers: (usize::MAX, usize::MAX),
+            reducers: (usize::MAX, usize::MAX, usize::MAX),
             last: 0,
         };
         encoder.refresh(py, tables)?;
         Ok(encoder)
     }
 
-    /// Looks whether reducers were registered since the table was made.
+    /// Looks whether reducers were registered, or modules loaded that have some of ours, since the table was made.
     fn refresh(&mut self, py: Python<'_>, tables: &Tables) -> PyResult<()> {
-        let now = (tables.copyreg.bind(py).len(), tables.extra.bind(py).len());
+        let modules = tables.modules.bind(py);
+        let now = (
+            tables.copyreg.bind(py).len(),
+            tables.extra.bind(py).len(),
+            modules.len(),
+        );
         if now != self.reducers {
-            let table = tables.copyreg.bind(py).copy()?;
+            let table = PyDict::new(py);
+            if REDUCED
+                .iter()
+                .any(|name| modules.contains(name).unwrap_or(false))
+            {
+                let ours = py
+                    .import(name!(py, "manyhands._out_of_band"))?
+                    .call_method0(name!(py, "reducers"))?;
+                table.update(ours.cast::<PyDict>()?.as_mapping())?;
+            }
+            table.update(tables.copyreg.bind(py).as_mapping())?;
             table.update(tables.extra.bind(py).as_mapping())?;
             self.pickler.bind(py).setattr("dispatch_table", table)?;
             self.reducers = now;
@@ -231,11 +294,7 @@ fn by_value(py: Python<'_>, value: &Bound<'_, PyAny>, error: Option<PyErr>) -> P
         name!(py, "dump"),
         (value, &sink, sink.getattr("keep")?, error),
     )?;
-    let sink = sink.get();
-    Ok(Payload {
-        bytes: std::mem::take(&mut *locked(&sink.bytes)),
-        buffers: std::mem::take(&mut *locked(&sink.buffers)),
-    })
+    Ok(sink.get().take())
 }
 
 /// Whether a pickler's error may be about something that has no name to be found by.
@@ -278,17 +337,22 @@ pub(crate) fn pickled(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Payl
     crate::fast::call0(encoder.clear_memo.bind(py))?;
     let sink = encoder.sink.get();
     let mut bytes = locked(&sink.bytes);
-    let payload = Payload {
-        bytes: if bytes.len() <= KEEP && bytes.capacity() <= 2 * KEEP {
-            let copy = bytes.to_vec();
-            bytes.clear();
-            copy
-        } else {
-            std::mem::take(&mut *bytes)
-        },
-        buffers: std::mem::take(&mut *locked(&sink.buffers)),
-    };
+    let keeps =
+        bytes.len() <= KEEP && bytes.capacity() <= 2 * KEEP && locked(&sink.holes).is_empty();
+    let copy = keeps.then(|| {
+        let copy = bytes.to_vec();
+        bytes.clear();
+        copy
+    });
     drop(bytes);
+    let payload = match copy {
+        Some(bytes) => Payload {
+            bytes,
+            buffers: std::mem::take(&mut *locked(&sink.buffers)),
+            needs: Needs::default(),
+        },
+        None => sink.take(),
+    };
     encoder.last = payload.bytes.len();
     let mut spare = locked(&SPARE);
     if spare.len() < 8 {
@@ -321,9 +385,48 @@ pub(crate) fn read_plain(py: Python<'_>, reply: &Reply) -> Option<Py<PyAny>> {
 pub(crate) enum Pickle {
     Plain(Py<PyAny>),
     Pickled {
-        data: Py<PyAny>,
+        data: Data,
         buffers: Option<Py<PyList>>,
     },
+}
+
+/// A pickle's own bytes.
+pub(crate) enum Data {
+    /// An object that `loads` reads.
+    Whole(Py<PyAny>),
+    Holed(Arc<Holed>),
+}
+
+impl Data {
+    /// Takes what belongs into the bytes from the buffers; the others are left.
+    fn new(py: Python<'_>, bytes: Piece, buffers: Vec<Piece>) -> PyResult<(Self, Vec<Piece>)> {
+        if holes::has_holes(&bytes) {
+            let (pickle, buffers) = Holed::new(bytes, buffers).ok_or_else(garbled)?;
+            return Ok((Self::Holed(Arc::new(pickle)), buffers));
+        }
+        Ok((Self::Whole(readable(py, bytes)?.unbind()), buffers))
+    }
+
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        buffers: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let tables = tables(py)?;
+        let (load, data) = match self {
+            Self::Whole(data) => (tables.loads.bind(py), data.bind(py).clone()),
+            Self::Holed(pickle) => {
+                let file = HoledFile::new(Arc::clone(pickle)).into_bound_py_any(py)?;
+                (tables.load.bind(py), file)
+            }
+        };
+        let Some(buffers) = buffers else {
+            return crate::fast::call1(load, &data);
+        };
+        let options = PyDict::new(py);
+        options.set_item("buffers", buffers)?;
+        crate::fast::call_with(load, &PyTuple::new(py, [data])?, Some(&options))
+    }
 }
 
 impl Pickle {
@@ -332,14 +435,12 @@ impl Pickle {
         if plain::is_plain(&bytes) {
             return Ok(Self::Plain(plain::decode(py, &bytes, &buffers)?.unbind()));
         }
-        let views = match buffers.is_empty() {
+        let (data, buffers) = Data::new(py, Piece::Own(bytes), owned(buffers))?;
+        let buffers = match buffers.is_empty() {
             true => None,
             false => Some(views(py, buffers)?.unbind()),
         };
-        Ok(Self::Pickled {
-            data: readable(py, bytes)?.unbind(),
-            buffers: views,
-        })
+        Ok(Self::Pickled { data, buffers })
     }
 
     /// Unpickles it. The error may be anything that ran meanwhile, a signal handler included.
@@ -348,7 +449,7 @@ impl Pickle {
             Self::Plain(value) => Ok(value.bind(py).clone()),
             Self::Pickled { data, buffers } => {
                 let buffers = buffers.as_ref().map(|buffers| buffers.bind(py));
-                loads(py, data.bind(py), buffers)
+                data.load(py, buffers)
             }
         }
     }
@@ -356,32 +457,88 @@ impl Pickle {
 
 /// A pickle to be unpickled again and again, into values that have nothing in common.
 pub(crate) struct Kept {
-    data: Py<PyAny>,
-    buffers: Vec<Received>,
+    data: Data,
+    buffers: Vec<Piece>,
 }
 
 impl Kept {
     pub(crate) fn new(py: Python<'_>, bytes: Received, buffers: Vec<Received>) -> PyResult<Self> {
         complete(&bytes, &buffers)?;
-        Ok(Self {
-            data: readable(py, bytes)?.unbind(),
-            buffers,
-        })
+        let (data, buffers) = Data::new(py, Piece::Own(bytes), owned(buffers))?;
+        Ok(Self { data, buffers })
     }
 
     /// Unpickles it once more. A value may write to its buffers, so each gets copies of them.
     pub(crate) fn decode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.buffers.is_empty() {
-            return loads(py, self.data.bind(py), None);
+            return self.data.load(py, None);
         }
-        let copies: Vec<_> = self.buffers.iter().map(Received::copied).collect();
+        let own = self.buffers.iter().filter_map(|piece| match piece {
+            Piece::Own(bytes) => Some(bytes.copied()),
+            Piece::Shared(..) => None,
+        });
+        let copies: Vec<_> = own.collect();
         complete(&Received::Copied(Vec::new()), &copies)?;
-        loads(py, self.data.bind(py), Some(&views(py, copies)?))
+        self.data.load(py, Some(&views(py, owned(copies))?))
+    }
+}
+
+fn owned(buffers: Vec<Received>) -> Vec<Piece> {
+    buffers.into_iter().map(Piece::Own).collect()
+}
+
+#[cold]
+fn garbled() -> PyErr {
+    PyValueError::new_err("a pickle that came from another process is garbled")
+}
+
+/// The first byte of what a worker is told of an object that its pool shares.
+pub(crate) const SHARED: u8 = 0x82;
+
+/// An object that a pool shares with its workers: unpickled when it is first asked for, then the same for all calls.
+pub(crate) enum SharedObject {
+    /// Its memory, and where in it each part begins and how long it is: the pickle, then its buffers.
+    Pickled(Arc<Whole>, Vec<u64>),
+    Made(Py<PyAny>),
+    /// Its memory could not be had, and why.
+    Lost(PyErr),
+}
+
+impl SharedObject {
+    /// `bytes`: as [`Crew::publish_parts`](manyhands::engine::Crew::publish_parts) says.
+    pub(crate) fn new(bytes: &[u8], whole: Whole) -> PyResult<Self> {
+        let read = || {
+            let (words, rest) = bytes.get(1..)?.as_chunks::<8>();
+            let &[start, len] = words else { return None };
+            let whole = Arc::new(whole);
+            let table = whole.piece(u64::from_le_bytes(start), u64::from_le_bytes(len))?;
+            let (words, odd) = table.as_chunks::<8>();
+            let is_whole =
+                rest.is_empty() && odd.is_empty() && words.len() >= 2 && words.len() % 2 == 0;
+            let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+            is_whole.then_some(Self::Pickled(Arc::clone(&whole), words))
+        };
+        read().ok_or_else(garbled)
+    }
+
+    /// The object, of which all large buffers can only be read.
+    pub(crate) fn load<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (whole, places) = match self {
+            Self::Made(object) => return Ok(object.bind(py).clone()),
+            Self::Lost(why) => return Err(why.clone_ref(py)),
+            Self::Pickled(whole, places) => (whole, places),
+        };
+        let pieces = places.chunks_exact(2);
+        let pieces = pieces.map(|place| whole.piece(place[0], place[1]));
+        let mut pieces: Vec<Piece> = pieces.collect::<Option<_>>().ok_or_else(garbled)?;
+        let bytes = pieces.remove(0);
+        let (data, buffers) = Data::new(py, bytes, pieces)?;
+        data.load(py, Some(&views(py, buffers)?))
     }
 }
 
 /// An error if there was no memory for a part of what came.
-fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
+pub(crate) fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
     let unopened = |piece: &Received| match piece {
         Received::Unopened(len, why) => Some(PyOSError::new_err(format!(
             "{len} bytes that the function has are kept by the pool, and this worker {why}; a task that changes its \
@@ -405,33 +562,21 @@ fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
 }
 
 /// A pickle as an object that `loads` reads.
-fn readable(py: Python<'_>, bytes: Received) -> PyResult<Bound<'_, PyAny>> {
+fn readable(py: Python<'_>, bytes: Piece) -> PyResult<Bound<'_, PyAny>> {
     match bytes {
-        Received::Copied(bytes) if bytes.len() <= KEEP => Ok(PyBytes::new(py, &bytes).into_any()),
+        Piece::Own(Received::Copied(bytes)) if bytes.len() <= KEEP => {
+            Ok(PyBytes::new(py, &bytes).into_any())
+        }
         large => Buffer::new(large).into_bound_py_any(py),
     }
 }
 
-fn views(py: Python<'_>, buffers: Vec<Received>) -> PyResult<Bound<'_, PyList>> {
+fn views(py: Python<'_>, buffers: Vec<Piece>) -> PyResult<Bound<'_, PyList>> {
     let views = PyList::empty(py);
     for buffer in buffers {
         views.append(Buffer::new(buffer))?;
     }
     Ok(views)
-}
-
-fn loads<'py>(
-    py: Python<'py>,
-    data: &Bound<'py, PyAny>,
-    buffers: Option<&Bound<'py, PyList>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let loads = tables(py)?.loads.bind(py);
-    let Some(buffers) = buffers else {
-        return crate::fast::call1(loads, data);
-    };
-    let options = PyDict::new(py);
-    options.set_item("buffers", buffers)?;
-    crate::fast::call_with(loads, &PyTuple::new(py, [data])?, Some(&options))
 }
 
 /// Pickles `value` as a task's argument is pickled (for tests and tools).

@@ -25,6 +25,7 @@ use crate::items::{Items, is_prompt, tell};
 use crate::job::{Kind, PyJob};
 use crate::naming::{self, Names};
 use crate::seat;
+use crate::shared::{self, Shared};
 use crate::stray;
 use crate::window::Window;
 
@@ -179,19 +180,19 @@ impl PyCrew {
     ) -> PyResult<()> {
         let encoded = || {
             let published = published?;
+            let encode = |whole: &Bound<'_, PyAny>| {
+                shared::for_pool(self.crew.pool(), || codec::encode(py, whole))
+            };
             let (mode, payload) = match (&published, kwds.is_empty()) {
-                (Some(_), true) => (mode::ARGS, codec::encode(py, args.as_any())?),
+                (Some(_), true) => (mode::ARGS, encode(args.as_any())?),
                 (Some(_), false) => (
                     mode::CALL,
-                    codec::encode(
-                        py,
-                        PyTuple::new(py, [args.as_any(), kwds.as_any()])?.as_any(),
-                    )?,
+                    encode(PyTuple::new(py, [args.as_any(), kwds.as_any()])?.as_any())?,
                 ),
                 (None, _) => {
                     job.call_it(self.names.id_of(&self.crew, function));
                     let whole = PyTuple::new(py, [function, args.as_any(), kwds.as_any()])?;
-                    (mode::WHOLE, codec::encode(py, whole.as_any())?)
+                    (mode::WHOLE, encode(whole.as_any())?)
                 }
             };
             PyResult::Ok((published, mode, payload))
@@ -245,12 +246,14 @@ impl PyCrew {
         }
         let published = match self.published(py, function) {
             Ok(Some((published, _))) => Ok(published),
-            Ok(None) => codec::pickled(py, function).map(|payload| {
-                let published = self.crew.publish(payload);
-                self.crew
-                    .name_function(&published, &naming::title(function));
-                published
-            }),
+            Ok(None) => {
+                shared::for_pool(self.crew.pool(), || codec::pickled(py, function)).map(|payload| {
+                    let published = self.crew.publish(payload);
+                    self.crew
+                        .name_function(&published, &naming::title(function));
+                    published
+                })
+            }
             Err(error) => Err(error),
         };
         let iterator = fast::iter(iterable);
@@ -415,6 +418,22 @@ impl PyCrew {
         self.crew
             .decline(offer.get().take()?, &io::Error::other(why));
         Ok(())
+    }
+
+    /// Publishes an object for all workers and calls.
+    fn share<'py>(
+        &self,
+        py: Python<'py>,
+        object: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Shared>> {
+        if !self.crew.is_ours() {
+            return Err(self.refused(py, &Refused::Forked));
+        }
+        if !self.crew.is_open() {
+            let why = self.crew.over().map_or(Refused::Closed, Refused::Over);
+            return Err(self.refused(py, &why));
+        }
+        shared::share(py, &self.crew, object)
     }
 
     /// Calls `function(*args, **kwds)` in a worker and waits for its value.

@@ -12,6 +12,7 @@ use crate::codec;
 use crate::fast;
 use crate::job::PyJob;
 use crate::once::Once;
+use crate::shared;
 use crate::stray;
 
 /// Whether an iterator is one of CPython's own over its own collections: it runs no code of the user's
@@ -88,11 +89,12 @@ impl Items {
                 items
             }
         };
+        let pool = self.function.pool();
         let payload = if self.single && self.starred {
             let args = fast::call1(py.get_type::<PyTuple>().as_any(), &part)?;
-            codec::encode(py, &args)
+            shared::for_pool(pool, || codec::encode(py, &args))
         } else {
-            codec::encode(py, &part)
+            shared::for_pool(pool, || codec::encode(py, &part))
         };
         if let Err(error) = &payload
             && !is_again

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use manyhands::engine::{Payload, Received, SharedBuffer};
+use manyhands::engine::{Needs, Payload, Received, SharedBuffer};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyUnicodeDecodeError, PyValueError};
 use pyo3::ffi;
@@ -78,6 +78,7 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> Option<Payload> {
             return Some(Payload {
                 bytes: vec![LARGE_BYTES],
                 buffers: vec![held],
+                needs: Needs::default(),
             });
         }
         bytes.try_reserve_exact(1 + found.len()).ok()?;

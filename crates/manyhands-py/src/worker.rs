@@ -14,7 +14,7 @@ use pyo3::types::{PyCFunction, PyDict, PyList, PyModule, PyTuple, PyType};
 
 use crate::answer::mode;
 use crate::seat::Seat;
-use crate::{codec, fast};
+use crate::{codec, fast, shared};
 
 /// A function that tasks name.
 enum Function<'py> {
@@ -218,6 +218,7 @@ impl<'py> Worker<'py> {
             payload: Payload {
                 bytes,
                 buffers: payload.buffers,
+                ..Payload::default()
             },
         }
     }
@@ -243,13 +244,18 @@ impl<'py> Worker<'py> {
 }
 
 impl Execute for Worker<'_> {
-    fn define(&mut self, id: u32, bytes: Received, buffers: Vec<Received>) {
+    fn define(&mut self, id: u32, bytes: Received, mut buffers: Vec<Received>) {
+        if bytes.first() == Some(&codec::SHARED) {
+            let memory = buffers.pop().unwrap_or(Received::Missing(0));
+            return shared::define(id, &bytes, memory);
+        }
         let kept = codec::Kept::new(self.py, bytes, buffers);
         self.functions.insert(id, kept.map(Function::Fresh));
     }
 
     fn forget(&mut self, id: u32) {
         self.functions.remove(&id);
+        shared::forget(id);
     }
 
     fn run(&mut self, call: Call, stopwatch: &mut Stopwatch) -> Answer {
@@ -317,6 +323,7 @@ fn serve(
 ) -> PyResult<()> {
     crash_point!("worker.seated");
     codec::never_interactive();
+    shared::begin();
     let mut desk = Desk::sit(seat.get().take()?)?;
     let mut worker = Worker {
         py,

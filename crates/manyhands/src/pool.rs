@@ -438,6 +438,7 @@ impl Pool {
             payload: Payload {
                 bytes,
                 buffers: parcel.buffers,
+                ..Payload::default()
             },
             kept,
         })

@@ -25,9 +25,10 @@ use super::launch::Launch;
 use super::line::rank;
 use super::orphans::Orphans;
 use super::patience::Patience;
+use super::published::{Function, Graveyard};
 use super::stats::Stats;
 use super::supervise::private_bell;
-use super::task::{Abandoned, Function, Job, Need, Outcome, Payload, Source, Task};
+use super::task::{Abandoned, Job, Need, Outcome, Source, Task};
 use super::terms::{MaxRestarts, Terms};
 use super::trace::Trace;
 use super::worker::Spent;
@@ -144,8 +145,8 @@ pub struct Core {
     /// Somebody waits for everything to end.
     joining: AtomicBool,
     pub(super) orphans: Orphans,
-    next_function: AtomicU32,
-    pub(super) graveyard: Arc<Mutex<Vec<u32>>>,
+    pub(super) next_function: AtomicU32,
+    pub(super) graveyard: Arc<Graveyard>,
     pub(super) stats: Arc<Stats>,
     /// Ends the workers when this process is gone.
     pub(super) hold: Hold,
@@ -214,24 +215,16 @@ impl Crew {
         self.generation == fork_state::generation()
     }
 
+    /// How many forks lie before the process that made it.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Starts workers until there are as many as configured. The first failure is
     /// returned; the workers that did start stay.
     pub fn staff(&self) -> io::Result<()> {
         while self.launch_one()? {}
         Ok(())
-    }
-
-    /// Publishes a function: it is sent once to every worker that runs it.
-    pub fn publish(&self, mut payload: Payload) -> Arc<Function> {
-        let id = self.next_function.fetch_add(1, Ordering::Relaxed);
-        let frozen = payload.freeze();
-        Arc::new(Function {
-            id,
-            payload,
-            frozen,
-            graveyard: Arc::clone(&self.graveyard),
-            generation: self.generation,
-        })
     }
 
     /// Gives a name to what calls, for those who look on; its id is for [`Job::called`].

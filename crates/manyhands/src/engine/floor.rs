@@ -262,6 +262,8 @@ impl Floor {
             Some(trace) => trace.hand(worker, task, serial)?,
         }
         worker.gauge.handed(bytes);
+        // What it was made of is the caller's again as soon as the lock is given back.
+        self.spent.append(&mut worker.spent);
         self.next_serial += 1;
         if let Some(span) = self.armed {
             worker.arm_too(span);

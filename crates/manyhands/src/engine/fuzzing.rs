@@ -14,9 +14,10 @@ use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Shape};
 
 use super::dispatch;
+use super::published::{Function, Needs};
 use super::stats::Stats;
 use super::supervise::private_bell;
-use super::task::{Function, Job, News, Outcome, Payload, SharedBuffer, Task};
+use super::task::{Job, News, Outcome, Payload, SharedBuffer, Task};
 use super::terms::Terms;
 use super::wire::{Garbled, Lending};
 use super::worker::{Equipment, Heard, Span, Worker};
@@ -90,6 +91,7 @@ impl Parent {
             } else {
                 vec![buffer]
             },
+            needs: Needs::default(),
         }
     }
 
@@ -108,6 +110,7 @@ impl Parent {
                 payload: Self::payload(len / 2, buffer / 2),
                 frozen: None,
                 graveyard: Arc::default(),
+                is_large: false,
                 generation: manyhands_os::fork_state::generation(),
             })
         });

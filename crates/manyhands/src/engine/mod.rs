@@ -21,6 +21,7 @@ mod line;
 mod orphans;
 mod park;
 mod patience;
+mod published;
 mod stats;
 mod stopwatch;
 mod supervise;
@@ -38,11 +39,12 @@ pub use desk::{Answer, Call, Desk, Execute, Left};
 pub use launch::{Launch, SEAT_FDS, Seat, SeatFds};
 pub use manyhands_shm::stats::Face;
 pub use patience::Patience;
+pub use published::{Function, Needs};
 pub use stopwatch::Stopwatch;
 pub use supervise::Offer;
 pub use task::{
-    Abandoned, Death, Drawer, Drawn, Function, Job, News, Outcome, Payload, Received, Reply,
-    SharedBuffer, Source, Task,
+    Abandoned, Death, Drawer, Drawn, Job, News, Outcome, Payload, Received, Reply, SharedBuffer,
+    Source, Task,
 };
 pub use terms::{Cause, Limit, MaxRestarts, Terms};
 pub use trace::{Trace, VARIABLE as TRACE_VARIABLE};

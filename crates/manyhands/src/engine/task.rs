@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::ThreadId;
 
 use manyhands_os::death::ExitStatus;
-use manyhands_os::fork_state;
 use manyhands_os::frozen::{Frozen, FrozenCopy};
 use manyhands_shm::arena::Block;
 
+use super::published::{Function, Needs};
 use super::terms::{Cause, Terms};
 
 /// A large buffer that a task or a result carries beside its bytes.
@@ -33,6 +33,8 @@ pub struct Payload {
     pub bytes: Vec<u8>,
     /// Buffers that were left out of `bytes`, in the order in which decoding wants them.
     pub buffers: Vec<SharedBuffer>,
+    /// What has to be there for whoever decodes it.
+    pub needs: Needs,
 }
 
 impl Payload {
@@ -40,7 +42,7 @@ impl Payload {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             bytes: bytes.into(),
-            buffers: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -133,27 +135,6 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// A function that was published to the pool: sent once to each worker that needs it.
-///
-/// Made by [`Crew::publish`](super::Crew::publish); when the last task and the last
-/// holder let go of it, the workers are told to forget it.
-pub struct Function {
-    pub(super) id: u32,
-    pub(super) payload: Payload,
-    /// Its buffers once more, for workers to have copies of without anybody copying them.
-    pub(super) frozen: Option<Frozen>,
-    pub(super) graveyard: Arc<std::sync::Mutex<Vec<u32>>>,
-    /// Of the process that published it.
-    pub(super) generation: u64,
-}
-
-impl Function {
-    /// Its id, which tasks name it by.
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-}
-
 /// Buffers of a function that are larger than this in all are frozen.
 const FREEZE: usize = 1 << 20;
 /// The pieces of one function that workers are told of in one frame; each is a mapping there.
@@ -177,23 +158,6 @@ impl Payload {
             .collect();
         self.buffers = copies.ok()?;
         Some(frozen)
-    }
-}
-
-impl Drop for Function {
-    fn drop(&mut self) {
-        // In a forked child the lock may be held by a thread that is not there.
-        if self.generation == fork_state::generation()
-            && let Ok(mut forgotten) = self.graveyard.lock()
-        {
-            forgotten.push(self.id);
-        }
-    }
-}
-
-impl fmt::Debug for Function {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Function({}, {:?})", self.id, self.payload)
     }
 }
 

@@ -251,6 +251,7 @@ impl Crew {
             litter = floor.litter();
         }
         drop(litter);
+        self.forget_large();
         let any = !settled.is_empty();
         busy |= any;
         let told = settle(settled);
@@ -346,17 +347,5 @@ impl Crew {
     /// Whether callbacks are to be run.
     pub(super) fn owes_callbacks(&self) -> bool {
         !self.floor().unfinished.is_empty()
-    }
-
-    fn bury_functions(&self, floor: &mut Floor) {
-        let Ok(mut graveyard) = self.graveyard.lock() else {
-            return;
-        };
-        for id in graveyard.drain(..) {
-            floor
-                .workers
-                .iter_mut()
-                .for_each(|worker| worker.forget(id));
-        }
     }
 }

@@ -17,7 +17,8 @@ use manyhands_os::memory::{self, Mapping, Memfd};
 use manyhands_shm::arena::{Borrower, Descriptor, Lender, TABLE_MAX};
 use manyhands_shm::mailbox::Head;
 
-use super::task::{Function, Payload, Piece, Received};
+use super::published::Function;
+use super::task::{Payload, Piece, Received};
 
 /// Frames from the parent to a worker.
 pub(super) mod to_worker {

@@ -21,6 +21,7 @@ use manyhands_shm::arena::{Borrower, Descriptor};
 use manyhands_shm::mailbox::{Head, ParentEnd, ResultReader, TaskWriter};
 use manyhands_shm::stats::State;
 
+use super::published::Needs;
 use super::stats::{Gauge, Stats};
 use super::task::{Abandoned, Job, Need, Outcome, Reply, SharedBuffer, Task};
 use super::terms::Terms;
@@ -100,7 +101,7 @@ pub(super) struct Worker {
     result_bytes: usize,
     bytes_held: usize,
     /// To be dropped without the floor's lock, when the worker is next listened to.
-    spent: Vec<Spent>,
+    pub(super) spent: Vec<Spent>,
 }
 
 /// What belongs to one worker in the parent's memory.
@@ -261,13 +262,8 @@ impl Worker {
             return Err(task);
         }
         self.send_forgets();
-        if let Some(function) = &task.function
-            && !self.known.contains(&function.id)
-        {
-            let function = Arc::clone(function);
-            if !self.define(function) {
-                return Err(task);
-            }
+        if !self.define_all(&task) {
+            return Err(task);
         }
         if let Some(left) = &mut self.tasks_left {
             *left -= 1;
@@ -304,12 +300,14 @@ impl Worker {
                 let mut payload = task.payload;
                 let bytes = if packed.flags == 0 { 0 } else { payload.len() };
                 let buffers = payload.buffers.len();
+                let mut needs = Needs::default();
                 let retained = if terms.retries > task.losses {
                     // What the worker has of it is the worker's to change.
                     let detached = payload.detach(Need::Sure);
                     self.shed(detached);
                     Some(payload)
                 } else {
+                    needs = payload.needs;
                     self.shed(payload.buffers);
                     None
                 };
@@ -323,6 +321,7 @@ impl Worker {
                     ticket,
                     loans: packed.loans,
                     buffers,
+                    needs,
                     table_len: packed.table.len(),
                     retained,
                     bytes,

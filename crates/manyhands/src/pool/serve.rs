@@ -177,6 +177,7 @@ impl Face {
             payload: Payload {
                 bytes,
                 buffers: parcel.buffers,
+                ..Payload::default()
             },
         }
     }

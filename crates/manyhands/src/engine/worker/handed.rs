@@ -8,7 +8,8 @@ use std::sync::Arc;
 use manyhands_shm::arena::Descriptor;
 use manyhands_shm::mailbox::Ticket;
 
-use super::super::task::{Function, Job, Payload, SharedBuffer, Task};
+use super::super::published::{Function, Needs};
+use super::super::task::{Job, Payload, SharedBuffer, Task};
 use super::super::wire::{Cargo, Stream};
 
 /// A task that sits in the worker's mailbox or is being run.
@@ -22,6 +23,8 @@ pub(in crate::engine) struct Handed {
     pub(super) loans: Vec<Descriptor>,
     /// How many of these loans, the last ones, are buffers; a first one may be the bytes.
     pub(super) buffers: usize,
+    /// What it needs beside its function, unless that is in `retained`.
+    pub(super) needs: Needs,
     /// Bytes in its frame that are no payload: the table of loans.
     pub(super) table_len: usize,
     /// What cannot be read back from the ring and from the blocks, with buffers of its own: all of a payload that was
@@ -40,6 +43,7 @@ pub(in crate::engine) struct Spent {
     _job: Option<Arc<dyn Job>>,
     _function: Option<Arc<Function>>,
     _payload: Option<Payload>,
+    _needs: Needs,
 }
 
 impl From<Task> for Spent {
@@ -48,6 +52,7 @@ impl From<Task> for Spent {
             _job: Some(task.job),
             _function: task.function,
             _payload: Some(task.payload),
+            _needs: Needs::default(),
         }
     }
 }
@@ -58,9 +63,10 @@ impl From<Vec<SharedBuffer>> for Spent {
             _job: None,
             _function: None,
             _payload: Some(Payload {
-                bytes: Vec::new(),
                 buffers,
+                ..Payload::default()
             }),
+            _needs: Needs::default(),
         }
     }
 }
@@ -71,6 +77,7 @@ impl From<Arc<Function>> for Spent {
             _job: None,
             _function: Some(function),
             _payload: None,
+            _needs: Needs::default(),
         }
     }
 }
@@ -86,6 +93,7 @@ impl Handed {
                 _job: Some(self.job),
                 _function: self.function,
                 _payload: self.retained,
+                _needs: self.needs,
             },
         )
     }

@@ -138,6 +138,7 @@ impl Worker {
                 .into_iter()
                 .map(|loan| Arc::new(loan) as SharedBuffer)
                 .collect(),
+            needs: handed.needs.clone(),
         })
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use manyhands_shm::mailbox::Head;
 
-use super::super::task::Function;
+use super::super::published::{Function, Needs};
+use super::super::task::Task;
 use super::super::wire::{self, Cargo, Stream, to_worker};
 use super::Worker;
 use super::handed::{Closing, Handed, unstreamed};
@@ -15,6 +16,17 @@ use super::handed::{Closing, Handed, unstreamed};
 const LEAST_PART: usize = 2048;
 
 impl Worker {
+    /// Sends what a task needs ahead of it, its function last. `false`: not yet, there is no room.
+    pub(super) fn define_all(&mut self, task: &Task) -> bool {
+        let function = task.function.as_ref();
+        let of_function = function.map_or(&[][..], |function| function.payload.needs.published());
+        of_function
+            .iter()
+            .chain(task.payload.needs.published())
+            .chain(function)
+            .all(|needed| self.known.contains(&needed.id) || self.define(Arc::clone(needed)))
+    }
+
     /// Sends a function ahead of its first task. `false`: not yet, there is no room.
     pub(super) fn define(&mut self, function: Arc<Function>) -> bool {
         if let Some(frozen) = &function.frozen {
@@ -74,6 +86,13 @@ impl Worker {
     pub(in crate::engine) fn forget(&mut self, id: u32) {
         if self.known.remove(&id) {
             self.to_forget.push(id);
+        }
+    }
+
+    /// Sends what it is to forget without waiting for its next task, if that can be done now.
+    pub(in crate::engine) fn forget_now(&mut self) {
+        if self.outgoing.is_none() && !self.stopped {
+            self.send_forgets();
         }
     }
 
@@ -146,6 +165,7 @@ impl Worker {
                     ticket,
                     loans: Vec::new(),
                     buffers: 0,
+                    needs: Needs::default(),
                     table_len: 0,
                     bytes: task.payload.len(),
                     retained: Some(task.payload),
