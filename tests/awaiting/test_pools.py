@@ -20,7 +20,8 @@ from scripts import until
 
 
 async def seen(path: Path) -> int:
-    """Wait for a file and return the number in it."""
+    """Wait for a file and return the number in it; other tasks get their turn in any case."""
+    await asyncio.sleep(0)
     while not (path.exists() and path.read_text()):
         await asyncio.sleep(0.005)
     return int(path.read_text())
