@@ -48,6 +48,10 @@ def __getattr__(name: str) -> object:
         from ._engine import Shared
 
         return Shared
+    if name == "worker_state":
+        from ._worker_life import worker_state
+
+        return worker_state
     if name in ("shared_array", "SharedArray"):
         from . import arrays
 

@@ -21,15 +21,22 @@ def worker(
     initargs: Iterable[Any] = (),
     max_memory: int | None = None,
     cpu_time: float | None = None,
+    life: tuple[Any, int] | None = None,
 ) -> None:
     """The main function of a worker process: serve the pool until dismissed."""
     _stacks.listen()
     if cpu_time is not None:
         # Whatever the parent does about it: here it ends the process.
         _signal.signal(_signal.SIGXCPU, _signal.SIG_DFL)
+    if life is not None:
+        from . import _worker_life
+
+        _worker_life.begin(*life)
     try:
         _engine.serve(seat, initializer, tuple(initargs), max_memory=max_memory, cpu_time=cpu_time)
         _be_deaf_to_interrupts()
+        if life is not None and life[0][0] is not None:
+            life[0][0]()
     except KeyboardInterrupt:
         # Ctrl-C reaches the whole group: the parent tells the user, its workers just end.
         _be_deaf_to_interrupts()

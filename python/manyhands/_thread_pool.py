@@ -89,6 +89,10 @@ class ThreadPool(pool.Pool):
         self._check_running()
         return self._crew
 
+    def resize(self, processes: int) -> None:
+        """Raise NotImplementedError: the number of threads is fixed."""
+        raise NotImplementedError("the number of threads of a ThreadPool is fixed: make another pool")
+
     def share(self, obj: _T) -> Shared[_T]:
         """Raise ValueError: threads share all objects as they are."""
         raise ValueError("threads share all objects: pass the object itself")

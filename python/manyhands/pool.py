@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Sized
 
-from . import _engine, _graph, _limits, _progress, _seats, _shortage, _stacks, util  # noqa: F401
+from . import _engine, _graph, _limits, _progress, _seats, _shortage, _stacks, _worker_life, util  # noqa: F401
 from ._pool_results import ApplyResult as ApplyResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import IMapIterator as IMapIterator
@@ -69,22 +69,31 @@ class _Staff:
     It holds no reference to the pool, so that a forgotten pool can be collected.
     """
 
-    def __init__(self, ctx: Any, make: Callable[..., Any], *orders: Any) -> None:
+    def __init__(self, ctx: Any, make: Callable[..., Any], life: _worker_life.Life | None, *orders: Any) -> None:
         self.ctx = ctx
         self.make = make
         # What a worker is told beside its seat.
         self.orders = orders
+        self.life = life
+        # The place of each worker, if that matters to it.
+        self.places: dict[int, int] = {}
         self.processes: list[Any] = []
 
     def start(self, seat: _engine.Seat) -> Any:
         """Start one worker at `seat`; the parent's copies of the seat are closed."""
         self.let_go_of_exited()
+        orders, place = self.orders, -1
+        if self.life is not None:
+            taken = {self.places.get(id(process)) for process in self.processes}
+            place = next(place for place in range(len(taken) + 1) if place not in taken)
+            orders = (*orders, (self.life, place))
         try:
-            process = self.make(self.ctx, target=worker, args=(seat, *self.orders))
+            process = self.make(self.ctx, target=worker, args=(seat, *orders))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process.start()
             self.processes.append(process)
+            self.places[id(process)] = place
         finally:
             seat.close()
         util.debug("added worker")
@@ -95,6 +104,7 @@ class _Staff:
             process.join()
             try:
                 self.processes.remove(process)
+                self.places.pop(id(process), None)
             except ValueError:
                 pass  # another thread that replaces a worker was faster
 
@@ -149,6 +159,12 @@ class Pool:
     SIGXCPU ends its worker. ``max_restarts``: int, so many workers may die within ``max_seconds`` (float); with
     the next death the pool gives up and everything raises `manyhands.BrokenPool`. None: no such limit.
 
+    ``worker_exit()`` runs last in each worker that leaves in an orderly way: replaced, no longer needed, or of a pool that
+    is closed and joined; not in one that is terminated. ``cpu_ids``: list of int, or of lists of int, the
+    processors that the first worker may use, the second, and so on, from the beginning again for more workers than that;
+    None: all of the program's. ``threads_per_worker``: int, threads that OpenMP, BLAS and their like may use in
+    each worker; None: as they like.
+
     Raises ValueError or TypeError for an argument of the wrong kind, OSError when no process can
     be started.
 
@@ -181,6 +197,9 @@ class Pool:
         cpu_time: float | None = None,
         max_restarts: int | None = None,
         max_seconds: float = 5.0,
+        worker_exit: Callable[[], object] | None = None,
+        cpu_ids: Iterable[int] | Iterable[Iterable[int]] | None = None,
+        threads_per_worker: int | None = None,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -204,9 +223,10 @@ class Pool:
         _stacks.listen()
         self._retries, self._task_timeout, self._task_grace = retries, task_timeout, task_grace
         orders: tuple[Any, ...] = (initializer, self._initargs)
-        if max_memory is not None or cpu_time is not None:
+        life = _worker_life.life(worker_exit, cpu_ids, threads_per_worker)
+        if max_memory is not None or cpu_time is not None or life is not None:
             orders += (_limits.max_memory(max_memory), _limits.cpu_time(cpu_time))
-        self._staff = _Staff(context, self.Process, *orders)
+        self._staff = _Staff(context, self.Process, life, *orders)
         self._pool = self._staff.processes
         call_terms = _limits.terms(retries, task_timeout, task_grace)
         restarts = None
@@ -586,6 +606,26 @@ class Pool:
         except OSError as error:
             raise _shortage.told(error, "could not share an object") from None
         return shared
+
+    def resize(self, processes: int) -> None:
+        """Change the number of workers, while calls run.
+
+        ``processes``: int, at least 1. Of too many workers those leave that have the least to do, each when it has done the
+        call that it runs. Raises ValueError for a number below 1 and for a pool that is not running, OSError when no
+        process can be started.
+
+        Differs: new.
+        """
+        self._check_running()
+        processes = operator.index(processes)
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        self._crew.resize(processes)
+        self._processes = processes
+        try:
+            Pool._repopulate_pool(self)
+        except OSError as error:
+            raise _shortage.told(error, f"could not resize the pool to {processes} workers") from None
 
     def close(self) -> None:
         """Take no more calls; the workers end when those accepted are done."""

@@ -686,6 +686,12 @@ impl PyCrew {
         Some(abandoned(py, &why, self.face).into_value(py).into_any())
     }
 
+    /// Changes how many workers there should be; missing ones are for `offer`.
+    fn resize(&self, py: Python<'_>, workers: usize) -> PyResult<()> {
+        py.detach(|| self.crew.resize(workers))
+            .map_err(|refused| self.refused(py, &refused))
+    }
+
     /// Takes no more tasks.
     fn close(&self) {
         self.crew.close();

@@ -144,6 +144,8 @@ pub struct Core {
     pub(super) watched: Arc<AtomicUsize>,
     /// Somebody waits for everything to end.
     joining: AtomicBool,
+    /// How many workers there should be, at most.
+    pub(super) size: AtomicUsize,
     pub(super) orphans: Orphans,
     pub(super) next_function: AtomicU32,
     pub(super) graveyard: Arc<Graveyard>,
@@ -172,7 +174,8 @@ impl Crew {
         tender.add(deaths.fd()?, DEATHS)?;
         tender.add(tender_bell.as_fd(), TENDER)?;
         let cores = config.cores.unwrap_or_else(cpu::available);
-        let size = if config.on_demand { 0 } else { config.workers };
+        let workers = config.workers;
+        let size = if config.on_demand { 0 } else { workers };
         let stats = Arc::new(Stats::new(size));
         let core = Core {
             floor: Mutex::new(Floor::new(size, cores, Arc::clone(&stats))),
@@ -192,6 +195,7 @@ impl Crew {
             over: AtomicBool::new(false),
             watched: Arc::default(),
             joining: AtomicBool::new(false),
+            size: AtomicUsize::new(workers),
             orphans: Orphans::default(),
             next_function: AtomicU32::new(1),
             graveyard: Arc::default(),
@@ -543,7 +547,28 @@ impl Crew {
 
     /// How many workers there should be.
     pub fn size(&self) -> usize {
-        self.config.workers
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many workers there should be. Of too many, those leave that have the least to do, once they have done
+    /// what they run; what they have not begun goes to others. Missing ones are started by whoever works for the pool,
+    /// or by [`offer`](Self::offer).
+    pub fn resize(&self, workers: usize) -> Result<(), Refused> {
+        if !self.is_ours() {
+            return Err(Refused::Forked);
+        }
+        let mut floor = self.floor();
+        self.admit(&floor)?;
+        self.size.store(workers, Ordering::Relaxed);
+        floor.size = workers;
+        floor.let_go_of_surplus();
+        floor.fill();
+        floor.publish();
+        let litter = floor.litter();
+        drop(floor);
+        drop(litter);
+        self.look_again();
+        Ok(())
     }
 
     /// Process ids of the workers.

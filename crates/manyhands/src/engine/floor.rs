@@ -338,6 +338,29 @@ impl Floor {
         self.waiting.push_back(task);
     }
 
+    /// Tells workers to leave that are more than there should be: those with the least to do.
+    pub(super) fn let_go_of_surplus(&mut self) {
+        loop {
+            let stays = |worker: &&mut Worker| !worker.stopped && !worker.is_leaving();
+            let staying = self.workers.iter_mut().filter(stays).count();
+            if staying + self.launching <= self.size {
+                return;
+            }
+            let idlest = self
+                .workers
+                .iter_mut()
+                .filter(stays)
+                .min_by_key(|worker| (worker.load(), worker.is_attentive()));
+            let Some(worker) = idlest else {
+                return;
+            };
+            while let Some(task) = worker.take_back() {
+                self.waiting.push_front(task);
+            }
+            worker.let_go();
+        }
+    }
+
     /// Hands out what waits, as far as there is room, and evens out the rest.
     /// Returns how many more tasks the workers could take.
     pub(super) fn fill(&mut self) -> usize {

@@ -316,7 +316,7 @@ impl Crew {
             return Ok(None);
         }
         let mut floor = self.floor();
-        let may = floor.size < self.config.workers && matches!(floor.phase, Phase::Open);
+        let may = floor.size < self.size() && matches!(floor.phase, Phase::Open);
         if !may || dispatch::rested(&floor.workers) >= tasks {
             return Ok(None);
         }

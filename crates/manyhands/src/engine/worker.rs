@@ -250,6 +250,16 @@ impl Worker {
         }
     }
 
+    /// Gives it no more tasks: it is told to leave when it has done what it has.
+    pub(super) fn let_go(&mut self) {
+        self.tasks_left = Some(0);
+    }
+
+    /// Whether it is given no more tasks.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.tasks_left == Some(0)
+    }
+
     /// Whether it has done all the tasks that it was allowed.
     pub(super) fn is_spent(&self) -> bool {
         self.tasks_left == Some(0) && self.handed.is_empty() && !self.stopped
