@@ -2,8 +2,8 @@
 //!
 //! Always: without the command there is no log, and all that is asked on a task's way is whether there is one. The parent
 //! notes what was handed out and heard, the worker when it began and ended: either is killed without harm to the other's
-//! records. A log that is full drops what is about tasks, what was handed out first, and
-//! keeps the last of its room for what they hang on.
+//! records. A log that fills gives up first when tasks were handed out, then tasks, and has room to the last for what
+//! these hang on.
 //! Not here: the log's layout (`manyhands-shm`), what is drawn (`manyhands/_trace.py`, which knows these records).
 
 use std::collections::HashMap;
