@@ -6,8 +6,8 @@ from . import reduction as reducer
 from . import reduction as reduction
 from ._engine import Shared as Shared
 from ._install import install as install
-from .arrays import SharedArray as SharedArray
 from ._worker_life import worker_state as worker_state
+from .arrays import SharedArray as SharedArray
 from .arrays import shared_array as shared_array
 from .context import AuthenticationError as AuthenticationError
 from .context import BufferTooShort as BufferTooShort

@@ -8,7 +8,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,12 +229,20 @@ def test_threads_share_at_once() -> None:
         assert not wrong
 
 
-def test_map_that_has_not_drawn_its_items_needs_the_handle_still(tmp_path: Path) -> None:
+def test_map_that_has_not_drawn_its_items_needs_the_handle_still() -> None:
+    gate = threading.Event()
     with manyhands.get_context("fork").Pool(1) as pool:
         shared = pool.share([1])
-        drawn = pool.imap(handlers.same, (shared for _ in range(2)), buffersize=1)
+
+        def items() -> Iterator[Any]:
+            yield shared
+            gate.wait()
+            yield shared
+
+        drawn = pool.imap(handlers.same, items())
         assert next(drawn) == [1]
         shared.close()
+        gate.set()
         with pytest.raises(ValueError, match="closed"):
             next(drawn)
 
