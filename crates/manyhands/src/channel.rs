@@ -8,7 +8,8 @@
 //! **How many are on their way.** Each message has a number. Senders take turns, under a lock that knows
 //! its owner, and note the last number that was sent; receivers note the last that was taken; as
 //! messages are taken in order, the difference is how many wait. Who is killed before its note was made
-//! leaves a difference that the next message sets right; and where nothing is unread, the kernel says so.
+//! leaves a difference that the next message which is taken sets right, and so does whoever finds that
+//! nothing is there: what was sent before he looked has been taken. Until then there may be room for one less.
 //!
 //! Always: no more than `capacity` messages wait; a wait ends when nobody is left at the other end.
 //! Not here: the bytes of a message (`wire`), of a value (`typed`).
@@ -151,6 +152,13 @@ impl Count {
         sync::set_event(&self.room);
     }
 
+    /// Nothing was there, though so many had been sent before: all of them were taken.
+    fn took_all(&self, sent: u64) {
+        if self.taken().load(Relaxed) < sent {
+            self.took(sent);
+        }
+    }
+
     /// Sleeps until something was taken, while it is full.
     fn wait_for_room(&self, limit: Duration) {
         sync::await_event(&self.room, || !self.is_full(), limit);
@@ -271,18 +279,21 @@ impl<T: Serialize> Sender<T> {
         let Some(_turn) = self.count.turn.take_anyway(deadline) else {
             return Ok(Put::Late);
         };
-        if self.count.is_full() && packet::is_unread(socket).map_err(failed)? {
-            return match poll::is_hung_up(socket).map_err(failed)? {
-                true => Err(Error::Disconnected { other: "receiver" }),
-                false => Ok(Put::Full),
-            };
-        }
         let (sent, taken) = (self.count.sent(), self.count.taken());
+        if self.count.is_full() {
+            if packet::is_unread(socket).map_err(failed)? {
+                return match poll::is_hung_up(socket).map_err(failed)? {
+                    true => Err(Error::Disconnected { other: "receiver" }),
+                    false => Ok(Put::Full),
+                };
+            }
+            self.count.took_all(sent.load(Relaxed)); // nobody else sends now
+        }
         let last = sent.load(Relaxed).max(taken.load(Relaxed));
         let number = last.saturating_add(1); // whatever a stranger has written there
         match message.send(socket, number) {
             Ok(()) => {
-                sent.store(number, Relaxed); // read by whoever has the turn next
+                sent.store(number, Release); // pairs with the load in `try_recv`: the message is there
                 Ok(Put::Sent)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Put::Stuffed),
@@ -436,9 +447,13 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn try_recv(&self) -> Result<Option<T>, Error> {
+        let sent = self.count.sent().load(Acquire); // pairs with the store in `put`
         let came = wire::receive(self.socket.as_fd());
         match came.map_err(Error::system("receive a message"))? {
-            wire::Came::Nothing => Ok(None),
+            wire::Came::Nothing => {
+                self.count.took_all(sent);
+                Ok(None)
+            }
             wire::Came::End => Err(Error::Disconnected { other: "sender" }),
             wire::Came::Message(message) => {
                 self.count.took(message.number);
@@ -611,3 +626,53 @@ macro_rules! ends {
 }
 
 ends!(Sender: "Sender", Receiver: "Receiver");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a message as one does who is killed before it has said so.
+    fn take_uncounted(receiver: &Receiver<u64>) {
+        let came = wire::receive(receiver.socket.as_fd()).unwrap();
+        assert!(matches!(came, wire::Came::Message(_)));
+    }
+
+    fn fill(sender: &Sender<u64>) {
+        for n in 0..sender.capacity() as u64 {
+            sender.try_send(n).unwrap();
+        }
+        assert!(matches!(sender.try_send(7).unwrap_err().error, Error::Full));
+    }
+
+    #[test]
+    fn a_receiver_that_finds_nothing_sets_the_count_right() {
+        let (sender, receiver) = channel(4).unwrap();
+        fill(&sender);
+        (0..4).for_each(|_| take_uncounted(&receiver));
+        assert_eq!(receiver.len(), 4);
+        assert_eq!(receiver.try_recv().unwrap(), None);
+        assert_eq!(receiver.len(), 0);
+        fill(&sender);
+    }
+
+    #[test]
+    fn a_sender_that_finds_nothing_unread_sets_the_count_right() {
+        let (sender, receiver) = channel(4).unwrap();
+        fill(&sender);
+        (0..4).for_each(|_| take_uncounted(&receiver));
+        fill(&sender);
+    }
+
+    #[test]
+    fn the_next_message_that_is_taken_sets_the_count_right() {
+        let (sender, receiver) = channel(4).unwrap();
+        fill(&sender);
+        (0..2).for_each(|_| take_uncounted(&receiver));
+        assert_eq!(receiver.recv().unwrap(), 2);
+        assert_eq!(receiver.len(), 1);
+        // And so does one that was sent by somebody who was killed before he had counted it.
+        sender.count.sent().fetch_sub(1, Relaxed);
+        assert_eq!(receiver.recv().unwrap(), 3);
+        fill(&sender);
+    }
+}
