@@ -5,24 +5,15 @@
 //! is killed in the midst of sending or receiving leaves a message that is there or is not, and the others
 //! learn that nobody is left. Values bring their descriptors along.
 //!
-//! **How many are on their way.** Each message has a number. Senders take turns, under a lock that knows
-//! its owner, and note the last number that was sent; receivers note the last that was taken; as
-//! messages are taken in order, the difference is how many wait. Who is killed before its note was made
-//! leaves a difference that the next message which is taken sets right, and so does whoever finds that
-//! nothing is there: what was sent before he looked has been taken. Until then there may be room for one less.
-//!
 //! Always: no more than `capacity` messages wait; a wait ends when nobody is left at the other end.
-//! Not here: the bytes of a message (`wire`), of a value (`typed`).
+//! Not here: how many wait (`count`), the bytes of a message (`wire`), of a value (`typed`).
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
@@ -33,14 +24,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::error::Error;
 use crate::parcel::{self, Handle, Way};
-use crate::sync::{self, Lock, Place, PlaceNote};
+use crate::sync::{Lock, Place, PlaceNote};
 use crate::typed;
 
+mod count;
 mod pipe;
 #[cfg(feature = "tokio")]
 mod ready;
 mod wire;
 
+use count::Count;
 pub use pipe::{Pipe, pipe};
 #[cfg(feature = "tokio")]
 pub use ready::AsyncReceiver;
@@ -102,10 +95,7 @@ where
         });
     }
     let (ours, theirs) = packet::pair().map_err(Error::system("make a channel"))?;
-    let count = Count {
-        turn: Lock::new()?,
-        room: Place::make("channel", Kind::Event, 0, capacity as u32)?,
-    };
+    let count = Count::new(capacity as u32)?;
     let sender = Sender {
         socket: Arc::new(ours),
         count: count.clone(),
@@ -117,52 +107,6 @@ where
         value: PhantomData,
     };
     Ok((sender, receiver))
-}
-
-/// How many messages are on their way: see the module.
-#[derive(Clone)]
-struct Count {
-    /// The senders' turn; its memo is the last number that was sent.
-    turn: Lock,
-    /// Changes when there is room; its memo is the last number that was taken, its bound the capacity.
-    room: Arc<Place>,
-}
-
-impl Count {
-    fn sent(&self) -> &AtomicU64 {
-        self.turn.memo()
-    }
-
-    fn taken(&self) -> &AtomicU64 {
-        self.room.board().memo(self.room.cell)
-    }
-
-    fn waiting(&self) -> u64 {
-        let taken = self.taken().load(Acquire); // pairs with `took`
-        self.sent().load(Relaxed).saturating_sub(taken)
-    }
-
-    fn is_full(&self) -> bool {
-        self.waiting() >= u64::from(self.room.bound)
-    }
-
-    /// A message was taken.
-    fn took(&self, number: u64) {
-        self.taken().fetch_max(number, Release); // pairs with the load in `waiting`
-        sync::set_event(&self.room);
-    }
-
-    /// Nothing was there, though so many had been sent before: all of them were taken.
-    fn took_all(&self, sent: u64) {
-        if self.taken().load(Relaxed) < sent {
-            self.took(sent);
-        }
-    }
-
-    /// Sleeps until something was taken, while it is full.
-    fn wait_for_room(&self, limit: Duration) {
-        sync::await_event(&self.room, || !self.is_full(), limit);
-    }
 }
 
 /// The end of a [`channel`] where values go in.
@@ -345,7 +289,7 @@ impl<T> Sender<T> {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.count.room.bound as usize
+        self.count.capacity()
     }
 }
 
@@ -544,7 +488,7 @@ impl<T> Receiver<T> {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.count.room.bound as usize
+        self.count.capacity()
     }
 }
 
@@ -626,53 +570,3 @@ macro_rules! ends {
 }
 
 ends!(Sender: "Sender", Receiver: "Receiver");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Takes a message as one does who is killed before it has said so.
-    fn take_uncounted(receiver: &Receiver<u64>) {
-        let came = wire::receive(receiver.socket.as_fd()).unwrap();
-        assert!(matches!(came, wire::Came::Message(_)));
-    }
-
-    fn fill(sender: &Sender<u64>) {
-        for n in 0..sender.capacity() as u64 {
-            sender.try_send(n).unwrap();
-        }
-        assert!(matches!(sender.try_send(7).unwrap_err().error, Error::Full));
-    }
-
-    #[test]
-    fn a_receiver_that_finds_nothing_sets_the_count_right() {
-        let (sender, receiver) = channel(4).unwrap();
-        fill(&sender);
-        (0..4).for_each(|_| take_uncounted(&receiver));
-        assert_eq!(receiver.len(), 4);
-        assert_eq!(receiver.try_recv().unwrap(), None);
-        assert_eq!(receiver.len(), 0);
-        fill(&sender);
-    }
-
-    #[test]
-    fn a_sender_that_finds_nothing_unread_sets_the_count_right() {
-        let (sender, receiver) = channel(4).unwrap();
-        fill(&sender);
-        (0..4).for_each(|_| take_uncounted(&receiver));
-        fill(&sender);
-    }
-
-    #[test]
-    fn the_next_message_that_is_taken_sets_the_count_right() {
-        let (sender, receiver) = channel(4).unwrap();
-        fill(&sender);
-        (0..2).for_each(|_| take_uncounted(&receiver));
-        assert_eq!(receiver.recv().unwrap(), 2);
-        assert_eq!(receiver.len(), 1);
-        // And so does one that was sent by somebody who was killed before he had counted it.
-        sender.count.sent().fetch_sub(1, Relaxed);
-        assert_eq!(receiver.recv().unwrap(), 3);
-        fill(&sender);
-    }
-}
