@@ -5,23 +5,15 @@
 //! is killed in the midst of sending or receiving leaves a message that is there or is not, and the others
 //! learn that nobody is left. Values bring their descriptors along.
 //!
-//! **How many are on their way.** Each message has a number. Senders take turns, under a lock that knows
-//! its owner, and note the last number that was sent; receivers note the last that was taken; as
-//! messages are taken in order, the difference is how many wait. Who is killed before its note was made
-//! leaves a difference that the next message sets right; and where nothing is unread, the kernel says so.
-//!
 //! Always: no more than `capacity` messages wait; a wait ends when nobody is left at the other end.
-//! Not here: the bytes of a message (`wire`), of a value (`typed`).
+//! Not here: how many wait (`count`), the bytes of a message (`wire`), of a value (`typed`).
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
@@ -32,14 +24,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::error::Error;
 use crate::parcel::{self, Handle, Way};
-use crate::sync::{self, Lock, Place, PlaceNote};
+use crate::sync::{Lock, Place, PlaceNote};
 use crate::typed;
 
+mod count;
 mod pipe;
 #[cfg(feature = "tokio")]
 mod ready;
 mod wire;
 
+use count::Count;
 pub use pipe::{Pipe, pipe};
 #[cfg(feature = "tokio")]
 pub use ready::AsyncReceiver;
@@ -101,10 +95,7 @@ where
         });
     }
     let (ours, theirs) = packet::pair().map_err(Error::system("make a channel"))?;
-    let count = Count {
-        turn: Lock::new()?,
-        room: Place::make("channel", Kind::Event, 0, capacity as u32)?,
-    };
+    let count = Count::new(capacity as u32)?;
     let sender = Sender {
         socket: Arc::new(ours),
         count: count.clone(),
@@ -116,45 +107,6 @@ where
         value: PhantomData,
     };
     Ok((sender, receiver))
-}
-
-/// How many messages are on their way: see the module.
-#[derive(Clone)]
-struct Count {
-    /// The senders' turn; its memo is the last number that was sent.
-    turn: Lock,
-    /// Changes when there is room; its memo is the last number that was taken, its bound the capacity.
-    room: Arc<Place>,
-}
-
-impl Count {
-    fn sent(&self) -> &AtomicU64 {
-        self.turn.memo()
-    }
-
-    fn taken(&self) -> &AtomicU64 {
-        self.room.board().memo(self.room.cell)
-    }
-
-    fn waiting(&self) -> u64 {
-        let taken = self.taken().load(Acquire); // pairs with `took`
-        self.sent().load(Relaxed).saturating_sub(taken)
-    }
-
-    fn is_full(&self) -> bool {
-        self.waiting() >= u64::from(self.room.bound)
-    }
-
-    /// A message was taken.
-    fn took(&self, number: u64) {
-        self.taken().fetch_max(number, Release); // pairs with the load in `waiting`
-        sync::set_event(&self.room);
-    }
-
-    /// Sleeps until something was taken, while it is full.
-    fn wait_for_room(&self, limit: Duration) {
-        sync::await_event(&self.room, || !self.is_full(), limit);
-    }
 }
 
 /// The end of a [`channel`] where values go in.
@@ -271,18 +223,21 @@ impl<T: Serialize> Sender<T> {
         let Some(_turn) = self.count.turn.take_anyway(deadline) else {
             return Ok(Put::Late);
         };
-        if self.count.is_full() && packet::is_unread(socket).map_err(failed)? {
-            return match poll::is_hung_up(socket).map_err(failed)? {
-                true => Err(Error::Disconnected { other: "receiver" }),
-                false => Ok(Put::Full),
-            };
-        }
         let (sent, taken) = (self.count.sent(), self.count.taken());
+        if self.count.is_full() {
+            if packet::is_unread(socket).map_err(failed)? {
+                return match poll::is_hung_up(socket).map_err(failed)? {
+                    true => Err(Error::Disconnected { other: "receiver" }),
+                    false => Ok(Put::Full),
+                };
+            }
+            self.count.took_all(sent.load(Relaxed)); // nobody else sends now
+        }
         let last = sent.load(Relaxed).max(taken.load(Relaxed));
         let number = last.saturating_add(1); // whatever a stranger has written there
         match message.send(socket, number) {
             Ok(()) => {
-                sent.store(number, Relaxed); // read by whoever has the turn next
+                sent.store(number, Release); // pairs with the load in `try_recv`: the message is there
                 Ok(Put::Sent)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Put::Stuffed),
@@ -334,7 +289,7 @@ impl<T> Sender<T> {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.count.room.bound as usize
+        self.count.capacity()
     }
 }
 
@@ -436,9 +391,13 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn try_recv(&self) -> Result<Option<T>, Error> {
+        let sent = self.count.sent().load(Acquire); // pairs with the store in `put`
         let came = wire::receive(self.socket.as_fd());
         match came.map_err(Error::system("receive a message"))? {
-            wire::Came::Nothing => Ok(None),
+            wire::Came::Nothing => {
+                self.count.took_all(sent);
+                Ok(None)
+            }
             wire::Came::End => Err(Error::Disconnected { other: "sender" }),
             wire::Came::Message(message) => {
                 self.count.took(message.number);
@@ -529,7 +488,7 @@ impl<T> Receiver<T> {
     /// # Ok::<(), manyhands::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.count.room.bound as usize
+        self.count.capacity()
     }
 }
 

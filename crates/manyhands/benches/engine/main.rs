@@ -1,7 +1,8 @@
-//! The pool and the process, without Python, each beside the least that the hardware or the kernel takes for it.
+//! The pool, the process and the channel, without Python, each beside the least that the hardware or the kernel takes for it.
 //! Always: what is named "floor" is measured first in its group, and `tools/floors.py` compares the rest with it.
 //! Not here: the floors (`manyhands-testkit`), the structures in shared memory on their own (`manyhands-shm`).
 
+mod channel;
 #[path = "../../../manyhands-shm/benches/shm/figure.rs"]
 mod figure;
 mod pool;
@@ -17,6 +18,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     pool::measure(&mut criterion);
     process::measure(&mut criterion);
+    channel::measure(&mut criterion);
     criterion.final_summary();
 }
 

@@ -34,10 +34,7 @@ use crate::error::Error;
 ///     child.join()
 /// }
 /// ```
-#[allow(
-    clippy::type_complexity,
-    reason = "two ends that fit each other, said in full"
-)]
+#[allow(clippy::type_complexity, reason = "two ends that fit each other")]
 pub fn pipe<S, R>(capacity: usize) -> Result<(Pipe<S, R>, Pipe<R, S>), Error>
 where
     S: Serialize + DeserializeOwned,
