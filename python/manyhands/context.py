@@ -274,6 +274,9 @@ class BaseContext:
         cpu_time: float | None = None,
         max_restarts: int | None = None,
         max_seconds: float = 5.0,
+        worker_exit: Callable[[], object] | None = None,
+        cpu_ids: Iterable[int] | Iterable[Iterable[int]] | None = None,
+        threads_per_worker: int | None = None,
     ) -> Pool:
         """Return a pool of worker processes: see manyhands.pool.Pool.
 
@@ -294,6 +297,9 @@ class BaseContext:
             cpu_time=cpu_time,
             max_restarts=max_restarts,
             max_seconds=max_seconds,
+            worker_exit=worker_exit,
+            cpu_ids=cpu_ids,
+            threads_per_worker=threads_per_worker,
         )
 
     def freeze_support(self) -> None:

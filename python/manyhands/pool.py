@@ -620,7 +620,7 @@ class Pool:
         processes = operator.index(processes)
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
-        self._crew.resize(processes)
+        self._tended().resize(processes)  # its thread tells a worker to leave that is busy now
         self._processes = processes
         try:
             Pool._repopulate_pool(self)

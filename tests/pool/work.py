@@ -349,3 +349,39 @@ def wait_from(first: int, gate: str, x: int) -> int:
     if x >= first:
         wait_for_file(gate)
     return x
+
+
+def meet(here: str, count: int, gate: str) -> int:
+    """Wait until so many calls run at once."""
+    pathlib.Path(f"{here}-{os.getpid()}").touch()
+    while len(list(pathlib.Path(here).parent.glob("here-*"))) < count:
+        time.sleep(0.005)
+    return os.getpid()
+
+
+def set_up(mark: str) -> None:
+    import manyhands
+
+    manyhands.worker_state()["mark"] = mark
+
+
+def count_calls(_: object) -> tuple[int, str, tuple[str, ...]]:
+    import manyhands
+
+    state = manyhands.worker_state()
+    state["calls"] = state.get("calls", 0) + 1
+    return os.getpid(), state["mark"], tuple(sorted(state))
+
+
+def note_exit() -> None:
+    import manyhands
+
+    note(manyhands.worker_state()["mark"], os.getpid())
+
+
+def raise_at_exit() -> None:
+    raise LookupError("no orderly end")
+
+
+def pid_and_processors(_: object) -> tuple[int, tuple[int, ...]]:
+    return os.getpid(), tuple(sorted(os.sched_getaffinity(0)))

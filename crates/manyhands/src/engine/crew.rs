@@ -563,6 +563,8 @@ impl Crew {
         floor.size = workers;
         floor.let_go_of_surplus();
         floor.fill();
+        // Perhaps nobody waits, and takes the turn that would tell the workers.
+        self.dismiss(&mut floor);
         floor.publish();
         let litter = floor.litter();
         drop(floor);
