@@ -9,6 +9,7 @@ engine); what users register, which goes before all of this.
 from __future__ import annotations
 
 import sys
+import warnings
 from _pickle import PickleBuffer
 from importlib import import_module
 
@@ -138,7 +139,10 @@ def _reduce_storage(value: Any) -> _Reduced:
 def _rebuild_storage(dtype: Any, memory: Any) -> Any:
     torch = _module("torch")
 
-    untyped = torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
+    with warnings.catch_warnings():
+        # That torch has no tensors which can only be read: what `Pool.share` shares is such memory.
+        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+        untyped = torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
     return torch.storage.TypedStorage(wrap_storage=untyped, dtype=dtype, _internal=True)
 
 

@@ -100,6 +100,17 @@ def test_arrays_can_only_be_read_and_lie_in_the_shared_memory(context: Any) -> N
         assert "manyhands shared object" in handlers.where(here)
 
 
+@pytest.mark.timeout(120)
+def test_writes_to_a_shared_tensor_stay_with_their_worker() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    tensor = torch.ones(MIB)
+    with manyhands.get_context("forkserver").Pool(1) as pool, pool.share(tensor) as shared:
+        pool.apply(handlers.write, (shared, 0, 5.0))
+        assert float(pool.apply(handlers.same, (shared,))[0]) == 5
+        assert "manyhands shared object" in pool.apply(handlers.where, (shared,))
+        assert float(shared.get()[0]) == float(tensor[0]) == 1
+
+
 def test_what_a_call_changes_in_an_object_is_its_workers_alone() -> None:
     original = ["begin"]
     with manyhands.Pool(1) as pool, pool.share(original) as shared:
