@@ -162,8 +162,8 @@ def test_options_that_do_not_exist_are_refused_with_those_that_do() -> None:
         joblib.parallel_config(backend="manyhands", retires=2)
     with pytest.raises(TypeError, match="'retires' is no option"):
         Parallel(n_jobs=2, backend="manyhands", retires=2)(delayed(abs)(n) for n in range(2))
-    with pytest.raises(ValueError, match="cannot find context for 'spwan'"):
-        Parallel(n_jobs=2, backend="manyhands", start_method="spwan")(delayed(abs)(n) for n in range(2))
+    with pytest.raises(ValueError, match="cannot find context for .thread."):
+        Parallel(n_jobs=2, backend="manyhands", start_method="thread")(delayed(abs)(n) for n in range(2))
 
 
 # What is defined in the main module, which has no guard: with joblib's own backend such programs run.

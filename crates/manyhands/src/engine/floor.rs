@@ -387,10 +387,11 @@ impl Floor {
             return false;
         }
         let its_rank = rank(task);
-        let of_source = |source: &Box<dyn Source>| {
-            source.drawer() == Drawer::Anyone && source.priority() >= its_rank
-        };
-        self.waiting.first_rank() >= Some(its_rank) || self.sources.iter().any(of_source)
+        self.waiting.first_rank() >= Some(its_rank)
+            || self
+                .sources
+                .iter()
+                .any(|source| source.drawer() == Drawer::Anyone && source.priority() >= its_rank)
     }
 
     /// Whether there is input that can be drawn at once, so that no worker runs dry.
