@@ -124,6 +124,11 @@ CRATES = manyhands-os manyhands-shm manyhands
 publish-check: ## packs the crates for crates.io and builds what was packed, without uploading (two minutes)
 	@$(CARGO) publish --dry-run --allow-dirty --locked --quiet $(addprefix -p ,$(CRATES))
 
+site: .venv/site/.ready docs ## the documentation as a site in build/site, links checked, Rust's beside it
+	@NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --quiet --strict
+	@rm -rf build/site/rust && cp -r $(or $(CARGO_TARGET_DIR),target)/doc build/site/rust
+	@echo "open build/site/index.html"
+
 ##@ Measures and long runs
 
 bench-smoke: build/wheel.stamp ## apply, map and start against the standard library (a minute or two)
@@ -233,6 +238,12 @@ build/stress.stamp: $(SOURCES) | .venv/tools/.ready
 	@$(TOOLS)/python -m pip install --quiet --force-reinstall --no-deps dist/manyhands-*.whl
 	@touch $@
 
+.venv/site/.ready: .venv/found pyproject.toml tools/extra.py
+	@echo "setting up mkdocs in .venv/site"
+	@[ -x .venv/site/bin/python ] || "$$(sed -n '1s/^[^ ]* //p' .venv/found)" -m venv .venv/site
+	@.venv/site/bin/python -m pip install --quiet $$(.venv/site/bin/python tools/extra.py docs)
+	@touch $@
+
 # One peer after the other: what cannot be installed here is named, and costs no other peer its place.
 .venv/peers-%/.ready: build/wheel.stamp pyproject.toml tools/extra.py
 	@echo "setting up the peers for Python $* in .venv/peers-$*"
@@ -259,6 +270,6 @@ build/stress.stamp: $(SOURCES) | .venv/tools/.ready
 	@touch $@
 
 .PHONY: demo test test-tools test-rust test-loom test-python test-libraries test-seeds test-conformance lint lint-rust \
-	lint-python lint-words deny advisories unsafe-check typecheck format docs publish-check bench-smoke bench bench-engine figures stress \
+	lint-python lint-words deny advisories unsafe-check typecheck format docs site publish-check bench-smoke bench bench-engine figures stress \
 	stress-smoke fuzz fuzz-python asan valgrind wheel dev check-tools clean-venv clean help
 .SECONDARY:
