@@ -125,7 +125,7 @@ publish-check: ## packs the crates for crates.io and builds what was packed, wit
 	@$(CARGO) publish --dry-run --allow-dirty --locked --quiet $(addprefix -p ,$(CRATES))
 
 site: .venv/site/.ready docs ## the documentation as a site in build/site, links checked, Rust's beside it
-	@NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --strict
 	@rm -rf build/site/rust && cp -r $(or $(CARGO_TARGET_DIR),target)/doc build/site/rust
 	@echo "open build/site/index.html"
 

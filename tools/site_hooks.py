@@ -29,5 +29,6 @@ def on_files(files: Any, *, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """Point links from docs/ to the root's pages at the site's."""
+    """Point links from docs/ to the root's pages at the site's, and to files of the repository at those."""
+    markdown = re.sub(r"\]\(\.\./(?=(?:tests|benches|examples|crates|fuzz|tools)/)", rf"]({SOURCE}", markdown)
     return re.sub(r"\]\(\.\./(ARCHITECTURE|CONTRIBUTING|CHANGELOG)\.md", r"](\1.md", markdown)
