@@ -151,7 +151,10 @@ def address_space() -> Iterator[Callable[[], None]]:
     restore = at_most(resource.RLIMIT_AS, pages * resource.getpagesize() + (300 << 20))
 
     def tries() -> None:
-        attempt("`pool.apply(...)`, an argument of 200 MiB", lambda: old.apply(len, (bytes(200 << 20),)))
+        attempt(
+            "`pool.apply(...)`, a list of 200 MiB",
+            lambda: old.apply(len, ([chr(65 + n) * (4 << 20) for n in range(50)],)),
+        )
         attempt("`Pool(2)`", make_pool)
 
     yield tries

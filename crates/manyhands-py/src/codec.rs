@@ -540,9 +540,16 @@ impl SharedObject {
 /// An error if there was no memory for a part of what came.
 pub(crate) fn complete(bytes: &Received, buffers: &[Received]) -> PyResult<()> {
     let unopened = |piece: &Received| match piece {
-        Received::Unopened(len, why) => Some(PyOSError::new_err(format!(
-            "{len} bytes that the function has are kept by the pool, and this worker {why}; a task that changes its \
-             user or root folder, or leaves no descriptor free, cuts it off"
+        Received::Unopened(len, unopened) if unopened.wants_memory => {
+            Some(PyMemoryError::new_err(format!(
+                "{len} bytes that the function has are kept by the pool, and this worker {}",
+                unopened.why
+            )))
+        }
+        Received::Unopened(len, unopened) => Some(PyOSError::new_err(format!(
+            "{len} bytes that the function has are kept by the pool, and this worker {}; a task that changes its \
+             user or root folder, or leaves no descriptor free, cuts it off",
+            unopened.why
         ))),
         _ => None,
     };

@@ -14,7 +14,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::engine::{Received, SharedBuffer};
+use crate::engine::{Received, SharedBuffer, Unopened};
 
 /// A descriptor that a value in this process and parcels on their way have together.
 pub(crate) type Handle = Arc<OwnedFd>;
@@ -219,7 +219,7 @@ pub(crate) fn take_buffer(number: u32) -> Result<Received, String> {
             Some(Received::Missing(len)) => Err(refuse(format!(
                 "there is no memory for its buffer of {len} bytes"
             ))),
-            Some(Received::Unopened(len, why)) => Err(refuse(format!(
+            Some(Received::Unopened(len, Unopened { why, .. })) => Err(refuse(format!(
                 "its buffer of {len} bytes could not be opened: {why}"
             ))),
             Some(buffer) => Ok(buffer),

@@ -44,7 +44,7 @@ pub use stopwatch::Stopwatch;
 pub use supervise::Offer;
 pub use task::{
     Abandoned, Death, Drawer, Drawn, Job, News, Outcome, Payload, Received, Reply, SharedBuffer,
-    Source, Task,
+    Source, Task, Unopened,
 };
 pub use terms::{Cause, Limit, MaxRestarts, Terms};
 pub use trace::{Trace, VARIABLE as TRACE_VARIABLE};

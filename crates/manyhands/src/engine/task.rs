@@ -196,6 +196,15 @@ impl fmt::Debug for Task {
     }
 }
 
+/// Why a worker could not open what the parent keeps.
+#[derive(Clone, Debug)]
+pub struct Unopened {
+    /// For the user.
+    pub why: String,
+    /// There was no memory, or address space, for it.
+    pub wants_memory: bool,
+}
+
 /// Bytes that came from the other side: copied out of the ring, still in the arena, or kept by the parent.
 #[derive(Debug)]
 pub enum Received {
@@ -208,7 +217,7 @@ pub enum Received {
     /// It came, so many bytes long, but there was no memory to keep it.
     Missing(u64),
     /// The parent keeps it, so many bytes long, but this worker could not open it, and why.
-    Unopened(u64, String),
+    Unopened(u64, Unopened),
 }
 
 /// One of the buffers that the parent has frozen, as this worker has it.

@@ -18,7 +18,7 @@ use manyhands_shm::arena::{Borrower, Descriptor, Lender, TABLE_MAX};
 use manyhands_shm::mailbox::Head;
 
 use super::published::Function;
-use super::task::{Payload, Piece, Received};
+use super::task::{Payload, Piece, Received, Unopened};
 
 /// Frames from the parent to a worker.
 pub(super) mod to_worker {
@@ -262,11 +262,18 @@ pub(super) fn open_frozen(content: &[u8], parent: i32) -> Result<(Vec<Received>,
     let pieces = lens.into_iter().enumerate().map(|(number, len)| {
         match frozen.as_ref().map(|frozen| Piece::of(frozen, number)) {
             Ok(Ok(piece)) => Received::Shared(piece),
-            Ok(Err(why)) => Received::Unopened(len, why.to_string()),
-            Err(why) => Received::Unopened(len, why.to_string()),
+            Ok(Err(why)) => Received::Unopened(len, unopened(&why)),
+            Err(why) => Received::Unopened(len, unopened(why)),
         }
     });
     Ok((pieces.collect(), &content[end..]))
+}
+
+fn unopened(why: &io::Error) -> Unopened {
+    Unopened {
+        why: why.to_string(),
+        wants_memory: why.kind() == io::ErrorKind::OutOfMemory,
+    }
 }
 
 /// Takes a block back that nobody opened.
