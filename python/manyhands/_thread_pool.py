@@ -64,6 +64,7 @@ class ThreadPool(pool.Pool):
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._maxtasksperchild = None
+        self._carried = None
         self._crew: Any = ThreadCrew(initializer, self._initargs)
         try:
             self._repopulate_pool()

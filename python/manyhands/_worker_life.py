@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    # (what to call at the end, processors of each place, threads of native libraries)
-    Life = tuple[Callable[[], object] | None, list[list[int]], int | None]
+    # (what to call at the end, processors of each place, threads of native libraries, where log records go and levels)
+    Life = tuple[Callable[[], object] | None, list[list[int]], int | None, tuple[Any, dict[str, int]] | None]
 
 __all__ = ["worker_state"]
 
@@ -35,10 +35,13 @@ def worker_state() -> dict[Any, Any]:
 
 
 def life(
-    worker_exit: Callable[[], object] | None, cpu_ids: Iterable[int] | Iterable[Iterable[int]] | None, threads: Any
+    worker_exit: Callable[[], object] | None,
+    cpu_ids: Iterable[int] | Iterable[Iterable[int]] | None,
+    threads: Any,
+    log: tuple[Any, dict[str, int]] | None,
 ) -> Life | None:
     """Check what a pool was asked for; None: nothing."""
-    if worker_exit is None and cpu_ids is None and threads is None:
+    if worker_exit is None and cpu_ids is None and threads is None and log is None:
         return None
     if worker_exit is not None and not callable(worker_exit):
         raise TypeError(f"worker_exit must be a callable or None, not {type(worker_exit).__name__}")
@@ -46,7 +49,7 @@ def life(
         threads = operator.index(threads)
         if threads < 1:
             raise ValueError(f"threads_per_worker must be at least 1, or None, not {threads}")
-    return worker_exit, [] if cpu_ids is None else _places(cpu_ids), threads
+    return worker_exit, [] if cpu_ids is None else _places(cpu_ids), threads, log
 
 
 def _places(cpu_ids: Any) -> list[list[int]]:
@@ -66,7 +69,11 @@ def _places(cpu_ids: Any) -> list[list[int]]:
 
 def begin(life: Life, place: int) -> None:
     """What the worker at a place of the pool does first."""
-    _, places, threads = life
+    _, places, threads, log = life
+    if log is not None:
+        from . import _log_relay
+
+        _log_relay.send_records(*log)
     if places:
         os.sched_setaffinity(0, places[place % len(places)])
     if threads is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import ctypes
     import logging
     from collections.abc import Callable, Iterable
+    from contextvars import ContextVar
     from typing import Any, Literal, TypeVar
     from typing import overload as _overload
 
@@ -277,6 +278,8 @@ class BaseContext:
         worker_exit: Callable[[], object] | None = None,
         cpu_ids: Iterable[int] | Iterable[Iterable[int]] | None = None,
         threads_per_worker: int | None = None,
+        forward_logging: bool = False,
+        context_vars: Iterable[ContextVar[Any]] | None = None,
     ) -> Pool:
         """Return a pool of worker processes: see manyhands.pool.Pool.
 
@@ -300,6 +303,8 @@ class BaseContext:
             worker_exit=worker_exit,
             cpu_ids=cpu_ids,
             threads_per_worker=threads_per_worker,
+            forward_logging=forward_logging,
+            context_vars=context_vars,
         )
 
     def freeze_support(self) -> None:

@@ -30,9 +30,11 @@ from .errors import rebuild_exc as rebuild_exc
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextvars import ContextVar
     from typing import Any, Self, TypeVar
 
     from ._engine import Shared
+    from ._log_relay import Relay
     from ._thread_pool import ThreadPool as ThreadPool
 
     _T = TypeVar("_T")  # what a call takes
@@ -163,7 +165,9 @@ class Pool:
     is closed and joined; not in one that is terminated. ``cpu_ids``: list of int, or of lists of int, the
     processors that the first worker may use, the second, and so on, from the beginning again for more workers than that;
     None: all of the program's. ``threads_per_worker``: int, threads that OpenMP, BLAS and their like may use in
-    each worker; None: as they like.
+    each worker; None: as they like. ``forward_logging``: bool, have records of `logging` in workers handled by the handlers
+    of this program, at its levels, instead of by what workers have themselves. ``context_vars``: list of
+    `contextvars.ContextVar`, global variables of modules, whose values go with each call as the caller has them.
 
     Raises ValueError or TypeError for an argument of the wrong kind, OSError when no process can
     be started.
@@ -200,6 +204,8 @@ class Pool:
         worker_exit: Callable[[], object] | None = None,
         cpu_ids: Iterable[int] | Iterable[Iterable[int]] | None = None,
         threads_per_worker: int | None = None,
+        forward_logging: bool = False,
+        context_vars: Iterable[ContextVar[Any]] | None = None,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -223,15 +229,30 @@ class Pool:
         _stacks.listen()
         self._retries, self._task_timeout, self._task_grace = retries, task_timeout, task_grace
         orders: tuple[Any, ...] = (initializer, self._initargs)
-        life = _worker_life.life(worker_exit, cpu_ids, threads_per_worker)
-        if max_memory is not None or cpu_time is not None or life is not None:
-            orders += (_limits.max_memory(max_memory), _limits.cpu_time(cpu_time))
-        self._staff = _Staff(context, self.Process, life, *orders)
-        self._pool = self._staff.processes
+        self._carried = None
+        if context_vars is not None:
+            from . import _carried
+
+            self._carried = _carried.places(context_vars)
+        if not isinstance(forward_logging, bool):
+            raise TypeError(f"forward_logging must be True or False, not {type(forward_logging).__name__}")
+        # Checked before there is anything to let go of.
+        life = _worker_life.life(worker_exit, cpu_ids, threads_per_worker, None)
         call_terms = _limits.terms(retries, task_timeout, task_grace)
         restarts = None
         if max_restarts is not None:
             restarts = _limits.count("max_restarts", max_restarts), _limits.span("max_seconds", max_seconds)
+        limits = _limits.max_memory(max_memory), _limits.cpu_time(cpu_time)
+        self._relay = None
+        if forward_logging:
+            from ._log_relay import Relay
+
+            self._relay = Relay(context)
+            life = _worker_life.life(worker_exit, cpu_ids, threads_per_worker, self._relay.orders())
+        if max_memory is not None or cpu_time is not None or life is not None:
+            orders += limits
+        self._staff = _Staff(context, self.Process, life, *orders)
+        self._pool = self._staff.processes
         what = f"could not start a pool of {processes} workers"
         try:
             self._crew: Any = _engine.Crew(
@@ -251,12 +272,17 @@ class Pool:
         except BaseException as error:
             _dismiss(self._staff)
             self._crew.terminate()
+            if self._relay is not None:
+                self._relay.stop()
             if isinstance(error, OSError):
                 raise _shortage.told(error, what) from None
             raise
         self._graph = _graph.Graph(self._crew)
         self._terminate = util.Finalize(
-            self, Pool._terminate_pool, args=(self._crew, self._staff, self._tender, self._graph), exitpriority=15
+            self,
+            Pool._terminate_pool,
+            args=(self._crew, self._staff, self._tender, self._graph, self._relay),
+            exitpriority=15,
         )
         self._state = RUN
 
@@ -312,6 +338,14 @@ class Pool:
         crew: _engine.Crew = self._crew
         return crew
 
+    def _carrying(self, func: Callable[..., _R]) -> Callable[..., _R]:
+        """The function, with what goes along with its calls."""
+        if self._carried is None or getattr(func, "__module__", None) == "manyhands._carried":
+            return func
+        from ._carried import carrying
+
+        return carrying(func, self._carried)
+
     def _terms(self, retries: int | None, task_timeout: float | None, priority: int | None) -> _limits.Terms | None:
         """What a call asks for that has terms of its own; None: what the pool has for all."""
         if retries is None and task_timeout is None and priority is None:
@@ -345,6 +379,7 @@ class Pool:
         self._check_running()
         terms = self._terms(retries, task_timeout, priority)
         args, kwds = args if type(args) is tuple else tuple(args), dict(kwds)
+        func = self._carrying(func)
         if _graph.any_pending(args, kwds):
             return self.apply_async(
                 func, args, kwds, retries=retries, task_timeout=task_timeout, priority=priority
@@ -377,6 +412,7 @@ class Pool:
         """
         crew = self._tended()
         args, kwds = args if type(args) is tuple else tuple(args), dict(kwds)
+        func = self._carrying(func)
         terms = self._terms(retries, task_timeout, priority)
         if _graph.any_pending(args, kwds):
             return ApplyResult(self, self._graph.submit(func, args, kwds, callback, error_callback, terms))
@@ -434,7 +470,14 @@ class Pool:
         self._check_running()
         length = _len(iterable)
         handle = self._crew.map(
-            func, iterable, length, _chunksize(chunksize), starred, waits=True, terms=terms, counts=bar is not None
+            self._carrying(func),
+            iterable,
+            length,
+            _chunksize(chunksize),
+            starred,
+            waits=True,
+            terms=terms,
+            counts=bar is not None,
         )
         try:
             if bar is None:
@@ -502,7 +545,7 @@ class Pool:
             iterable = list(iterable)
             length = len(iterable)
         handle = crew.map(
-            func,
+            self._carrying(func),
             iterable,
             length,
             _chunksize(chunksize),
@@ -583,7 +626,14 @@ class Pool:
         buffer_bytes = _at_least_one("buffer_bytes", buffer_bytes)
         counts = bar is not None
         handle = self._tended().stream(
-            func, iterable, size, ordered, buffersize, terms=terms, buffer_bytes=buffer_bytes, counts=counts
+            self._carrying(func),
+            iterable,
+            size,
+            ordered,
+            buffersize,
+            terms=terms,
+            buffer_bytes=buffer_bytes,
+            counts=counts,
         )
         return handle, None if bar is None else _progress.Bar(handle, _len(iterable), bar)
 
@@ -651,9 +701,13 @@ class Pool:
         self._tender.stop()
         for process in self._staff.processes:
             process.join()
+        if self._relay is not None:
+            self._relay.stop()
 
     @staticmethod
-    def _terminate_pool(crew: _engine.Crew, staff: _Staff, tender: _Tender, graph: _graph.Graph) -> None:
+    def _terminate_pool(
+        crew: _engine.Crew, staff: _Staff, tender: _Tender, graph: _graph.Graph, relay: Relay | None
+    ) -> None:
         if not crew.is_ours():
             return
         crew.terminate()
@@ -662,6 +716,8 @@ class Pool:
         tender.stop()
         for process in staff.processes:
             process.join()
+        if relay is not None:
+            relay.stop()
 
 
 def _dismiss(staff: _Staff) -> None:
