@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 _END = None
+# How long the thread may take for what has come, in seconds: a handler of the program may hang.
+_PATIENCE = 30.0
 
 
 class Relay:
@@ -39,14 +41,21 @@ class Relay:
 
     def stop(self) -> None:
         """Handle what has come, and end; the workers are gone."""
-        if self._thread.is_alive():
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            try:
+                self._put_end()
+            except OSError:
+                self.queue.close()  # a worker was killed in the midst of a record: nothing comes after it
+            self._thread.join(_PATIENCE)
+        self.queue.close()
+
+    def _put_end(self) -> None:
+        while True:
             try:
                 self.queue.put(_END)
-            except OSError:
-                pass
-            if self._thread is not threading.current_thread():
-                self._thread.join()
-        self.queue.close()
+                return
+            except OwnerDied:
+                pass  # the lock of a worker that was killed, which is free now
 
 
 def _handle_all(queue: Any) -> None:
