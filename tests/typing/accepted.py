@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from contextvars import ContextVar
 from typing import assert_type
 
 import manyhands
@@ -197,6 +198,35 @@ def managed() -> None:
     ours = OurManager(address=("localhost", 0), authkey=b"key")
     ours.start()
     ours.shutdown()
+
+
+async def awaiting() -> None:
+    with mp.Pool(2) as workers:
+        assert_type(await workers.apply_async(square, (1,)), int)
+        assert_type(await workers.map_async(square, [1]), list[int])
+        async for value in workers.imap_unordered(square, [1]):
+            assert_type(value, int)
+    items: queues.Queue[str] = mp.Queue()
+    await items.aput("a")
+    assert_type(await items.aget(), str)
+
+
+def what_people_asked_for(request: ContextVar[str]) -> None:
+    workers = mp.Pool(
+        2,
+        worker_exit=work_done,
+        cpu_ids=[0, 1],
+        threads_per_worker=1,
+        forward_logging=True,
+        context_vars=[request],
+    )
+    workers.resize(4)
+    assert_type(workers.map(square, [1], progress_bar=True, progress_bar_options={"desc": "x"}), list[int])
+    assert_type(workers.apply(square, (workers.apply_async(square, (2,)),), priority=3), int)
+    manyhands.worker_state()["calls"] = 1
+
+
+def work_done() -> None: ...
 
 
 def contexts(ctx: BaseContext | None = None) -> None:

@@ -61,6 +61,17 @@ def shared() -> None:
         manager.Value("i", 1).value = "one"  # wrong: assignment
 
 
+async def awaiting() -> None:
+    with mp.Pool(2) as workers:
+        value: str = await workers.apply_async(square, (1,))  # wrong: arg-type
+        print(value)
+        async for text in workers.imap(square, [1]):
+            text.upper()  # wrong: attr-defined
+        workers.map(square, [1], progress_bar="yes")  # wrong: arg-type
+        workers.resize("all")  # wrong: arg-type
+    mp.Pool(1, threads_per_worker="one")  # wrong: arg-type
+
+
 def contexts() -> None:
     mp.get_context(3)  # wrong: call-overload
     mp.get_context("spawn").Pool(processes="all")  # wrong: arg-type
