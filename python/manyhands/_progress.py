@@ -80,7 +80,15 @@ class Bar:
         self._bar = _quiet(_tqdm())(**{"total": length, **options})
 
     def _show(self) -> None:
-        self._bar.update(self._handle.progress() - self._bar.n)
+        bar = self._bar
+        bar.update(self._handle.progress() - bar.n)
+        if bar.disable:
+            return
+        # tqdm draws when as many items have come as came together before; these may be all for a while.
+        now = time.time()
+        is_time = now - bar.last_print_t >= bar.mininterval and now >= bar.start_t + bar.delay
+        if bar.n != bar.last_print_n and is_time:
+            bar.refresh()
 
     def _close(self) -> None:
         self._show()

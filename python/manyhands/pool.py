@@ -9,7 +9,6 @@ exception, whatever becomes of the workers.  Not here: the worker's main functio
 from __future__ import annotations
 
 import operator
-import threading
 import warnings
 from collections.abc import Sized
 
@@ -19,7 +18,8 @@ from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import IMapIterator as IMapIterator
 from ._pool_results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._pool_results import MapResult as MapResult
-from ._pool_worker import worker
+from ._pool_staff import Staff, Tender
+from ._pool_worker import worker as worker
 from .context import TimeoutError as TimeoutError
 from .context import _usable_processors
 from .errors import ExceptionWithTraceback as ExceptionWithTraceback
@@ -63,87 +63,6 @@ def __dir__() -> list[str]:
 
 # How long workers of a terminated pool may take to follow SIGTERM before they are killed.
 _GRACE = 5.0
-
-
-class _Staff:
-    """Starts a pool's workers, and knows them as `Process` objects.
-
-    It holds no reference to the pool, so that a forgotten pool can be collected.
-    """
-
-    def __init__(self, ctx: Any, make: Callable[..., Any], life: _worker_life.Life | None, *orders: Any) -> None:
-        self.ctx = ctx
-        self.make = make
-        # What a worker is told beside its seat.
-        self.orders = orders
-        self.life = life
-        # The place of each worker, if that matters to it.
-        self.places: dict[int, int] = {}
-        self.processes: list[Any] = []
-
-    def start(self, seat: _engine.Seat) -> Any:
-        """Start one worker at `seat`; the parent's copies of the seat are closed."""
-        self.let_go_of_exited()
-        orders, place = self.orders, -1
-        if self.life is not None:
-            taken = {self.places.get(id(process)) for process in self.processes}
-            place = next(place for place in range(len(taken) + 1) if place not in taken)
-            orders = (*orders, (self.life, place))
-        try:
-            process = self.make(self.ctx, target=worker, args=(seat, *orders))
-            process.name = process.name.replace("Process", "PoolWorker")
-            process.daemon = True
-            process.start()
-            self.processes.append(process)
-            self.places[id(process)] = place
-        finally:
-            seat.close()
-        util.debug("added worker")
-        return process
-
-    def let_go_of_exited(self) -> None:
-        for process in [process for process in self.processes if process.exitcode is not None]:
-            process.join()
-            try:
-                self.processes.remove(process)
-                self.places.pop(id(process), None)
-            except ValueError:
-                pass  # another thread that replaces a worker was faster
-
-
-class _Tender:
-    """The thread that does what a pool needs while nobody waits for a result, once there is one.
-
-    Like `_Staff` it holds no reference to the pool.
-    """
-
-    def __init__(self, crew: Any) -> None:
-        self._crew = crew
-        # A signal handler that runs during a start may use the pool: it starts a second thread, which does no harm.
-        self._lock = threading.RLock()
-        self._threads: list[threading.Thread] = []
-
-    def start(self) -> None:
-        """Start the thread, unless it runs."""
-        # In a forked child the lock may be held by a thread that is not there.
-        if self._threads or not self._crew.is_ours():
-            return
-        with self._lock:
-            if not self._threads:
-                thread = threading.Thread(target=self._crew.tend, name="manyhands-tender", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    raise _shortage.no_thread("could not start the thread that tends the pool") from None
-                self._threads.append(thread)
-
-    def stop(self) -> None:
-        """End the thread, unless it is this one, which is about to end."""
-        self._crew.stop_tending()
-        while self._threads:
-            thread = self._threads.pop()
-            if thread is not threading.current_thread():
-                thread.join()
 
 
 class Pool:
@@ -251,7 +170,7 @@ class Pool:
             life = _worker_life.life(worker_exit, cpu_ids, threads_per_worker, self._relay.orders())
         if max_memory is not None or cpu_time is not None or life is not None:
             orders += limits
-        self._staff = _Staff(context, self.Process, life, *orders)
+        self._staff = Staff(context, self.Process, life, *orders)
         self._pool = self._staff.processes
         what = f"could not start a pool of {processes} workers"
         try:
@@ -265,12 +184,12 @@ class Pool:
             from ._parcels import ParcelCrew
 
             self._crew = ParcelCrew(self._crew, reducers)
-        self._tender = _Tender(self._crew)
+        self._tender = Tender(self._crew)
         try:
             # Not a subclass's: torch's overrides it in terms of queues that there are none of here.
             Pool._repopulate_pool(self)
         except BaseException as error:
-            _dismiss(self._staff)
+            self._staff.dismiss()
             self._crew.terminate()
             if self._relay is not None:
                 self._relay.stop()
@@ -706,7 +625,7 @@ class Pool:
 
     @staticmethod
     def _terminate_pool(
-        crew: _engine.Crew, staff: _Staff, tender: _Tender, graph: _graph.Graph, relay: Relay | None
+        crew: _engine.Crew, staff: Staff, tender: Tender, graph: _graph.Graph, relay: Relay | None
     ) -> None:
         if not crew.is_ours():
             return
@@ -718,14 +637,6 @@ class Pool:
             process.join()
         if relay is not None:
             relay.stop()
-
-
-def _dismiss(staff: _Staff) -> None:
-    """End the workers of a pool that could not be completed."""
-    for process in staff.processes:
-        process.terminate()
-    for process in staff.processes:
-        process.join()
 
 
 def _len(iterable: Iterable[Any]) -> int | None:

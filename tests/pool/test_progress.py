@@ -62,6 +62,26 @@ def test_options_are_tqdms(pool: Any, bar: Any) -> None:
     assert bar["file"].last() == "20/?"  # nobody knows how many there are
 
 
+def test_a_bar_that_is_switched_off_shows_nothing(pool: Any, bar: Any) -> None:
+    bar["disable"] = True
+    for name in ("map", "map_async", "imap"):
+        assert call(pool, name, work.square, range(20), bar) == [n * n for n in range(20)]
+    assert bar["file"].getvalue() == ""
+
+
+def test_the_bar_shows_the_last_item_before_a_pause(pool: Any, bar: Any, tmp_path: Path) -> None:
+    """Many come together, then one by itself, then nothing for a while."""
+    gates = [tmp_path / f"gate{n}" for n in range(2)]
+    function = functools.partial(work.wait_from_two, 50, [str(gate) for gate in gates])
+    result = pool.map_async(function, range(52), 1, progress_bar=True, progress_bar_options=bar)
+    until(lambda: bar["file"].last() == "50/52")
+    gates[0].touch()
+    until(lambda: bar["file"].last() == "51/52")
+    gates[1].touch()
+    result.get(30)
+    assert bar["file"].last() == "52/52"
+
+
 def test_the_bar_moves_while_calls_run(pool: Any, bar: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     result = pool.map_async(
