@@ -23,7 +23,8 @@ MIB = 1 << 20
 
 
 def shared_here() -> int:
-    """How many objects this process keeps for workers."""
+    """How many objects this process keeps for workers; what is garbage, perhaps another test's, is collected first."""
+    gc.collect()
     count = 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -335,7 +336,7 @@ def test_what_cannot_be_pickled_raises_at_once_and_leaves_nothing() -> None:
     with manyhands.Pool(1) as pool:
         with pytest.raises(TypeError, match="lock"):
             pool.share([numpy.ones(MIB), threading.Lock()])
-        assert shared_here() == before
+        assert shared_here() <= before
         assert pool.apply(handlers.same, (1,)) == 1
 
 
