@@ -39,5 +39,5 @@ def test_the_answers_are_the_same_with_manyhands(name: str) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert " manyhands" in ran.stdout
+    assert "manyhands" in ran.stdout
     print(ran.stdout)

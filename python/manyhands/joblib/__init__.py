@@ -31,7 +31,7 @@ except ImportError as error:
         f"manyhands.joblib needs joblib 1.4 or newer ({error}): pip install --upgrade joblib", name=error.name
     ) from None
 
-from . import _closures, _native_threads, context, pool, process, reduction
+from .. import _closures, _native_threads, context, pool, process, reduction
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Context(context.SpawnContext):
 
 def _context(start_method: str | None) -> Any:
     """Return the context of a start method; None: spawn, where programs need no guard of their main module."""
-    from . import get_context
+    from .. import get_context
 
     return _Context() if start_method is None else get_context(start_method)
 
