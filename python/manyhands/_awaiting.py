@@ -27,8 +27,6 @@ __all__: list[str] = []
 
 # How often one who waits for a place of a full queue looks whether it was shut down, or whether nobody waits any more.
 _LOOK = 0.05
-# How long one who waits for items of a queue that was shut down goes on when none comes (see `queues`), in seconds.
-_SETTLED = 1.0
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -125,13 +123,13 @@ class Waiters:
                     await self._readable(queue)
                     continue
                 # Another process has yet to send what it has put, unless it was killed before it could.
+                from . import queues
+
                 now, before, left = time.monotonic(), left, queue.qsize()
                 if since is None or left != before:
                     since = now
-                elif now >= since + _SETTLED:
-                    from .queues import ShutDown
-
-                    raise ShutDown
+                elif now >= since + queues._SETTLED:
+                    raise queues.ShutDown
                 await asyncio.sleep(0.005)
 
     async def _readable(self, queue: Queue[Any]) -> None:

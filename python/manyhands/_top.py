@@ -9,6 +9,7 @@ import os
 import sys
 
 from . import _engine
+from ._command_line import Wrong, answer
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -33,18 +34,9 @@ Keys: q quits, s sorts, p pauses, ? explains.
 _LEAST, _MOST = 0.1, 3600.0
 
 
-class _Wrong(Exception):
-    """The command line cannot be understood."""
-
-
 def main(words: list[str]) -> int:
     """Run the command with these arguments; return its exit status."""
-    from .__main__ import _fail
-
-    try:
-        return _main(list(words))
-    except _Wrong as wrong:
-        return _fail(str(wrong))
+    return answer(_main, words)
 
 
 def _main(words: list[str]) -> int:
@@ -65,7 +57,7 @@ def _main(words: list[str]) -> int:
         elif name in ("--interval", "--stuck-after", "--pid"):
             if not given:
                 if not words:
-                    raise _Wrong(f"{name} needs a value: manyhands top {name} {'4711' if name == '--pid' else '2'}")
+                    raise Wrong(f"{name} needs a value: manyhands top {name} {'4711' if name == '--pid' else '2'}")
                 value = words.pop(0)
             if name == "--interval":
                 interval = _seconds(name, value, _LEAST)
@@ -74,7 +66,7 @@ def _main(words: list[str]) -> int:
             else:
                 pid = _process(value)
         else:
-            raise _Wrong(
+            raise Wrong(
                 f"top does not know {word!r}; it takes --once, --json, --interval S, --stuck-after S and --pid PID"
             )
 
@@ -97,7 +89,7 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        raise _Wrong(
+        raise Wrong(
             f"this terminal cannot be used ({error}); manyhands top --once shows the same as plain text"
         ) from None
     return 0
@@ -121,18 +113,18 @@ def _seconds(name: str, text: str, least: float) -> float:
     except ValueError:
         seconds = -1.0
     if not least <= seconds <= _MOST:
-        raise _Wrong(f"{name} takes seconds, {least:g} to {_MOST:g}, and not {text!r}")
+        raise Wrong(f"{name} takes seconds, {least:g} to {_MOST:g}, and not {text!r}")
     return seconds
 
 
 def _process(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 31:
-        raise _Wrong(f"--pid takes the number of a process, and not {text!r}")
+        raise Wrong(f"--pid takes the number of a process, and not {text!r}")
     pid = int(text)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        raise _Wrong(f"there is no process {pid}") from None
+        raise Wrong(f"there is no process {pid}") from None
     except PermissionError:
-        raise _Wrong(f"process {pid} belongs to another user: its pools are not yours to see") from None
+        raise Wrong(f"process {pid} belongs to another user: its pools are not yours to see") from None
     return pid

@@ -12,6 +12,7 @@ import os
 import sys
 
 from . import _engine
+from ._command_line import Wrong, answer
 
 TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long to import
 if TYPE_CHECKING:
@@ -37,18 +38,9 @@ VARIABLE = "MANYHANDS_TRACE"
 _LEAST, _MOST, _DEFAULT = 1_000, 100_000_000, 1_000_000
 
 
-class _Wrong(Exception):
-    """The command line cannot be understood."""
-
-
 def main(words: list[str]) -> int:
     """Run the command with these arguments; return the program's exit status."""
-    from .__main__ import _fail
-
-    try:
-        return _main(list(words))
-    except _Wrong as wrong:
-        return _fail(str(wrong))
+    return answer(_main, words)
 
 
 def _main(words: list[str]) -> int:
@@ -62,10 +54,10 @@ def _main(words: list[str]) -> int:
             return 0
         name, given, value = word.partition("=")
         if name not in ("--html", "--events", "--start-method"):
-            raise _Wrong(f"trace does not know {word!r}; it takes --html OUT.html, --events N and --start-method M")
+            raise Wrong(f"trace does not know {word!r}; it takes --html OUT.html, --events N and --start-method M")
         if not given:
             if not words:
-                raise _Wrong(f"{name} needs a value; manyhands trace --help says which")
+                raise Wrong(f"{name} needs a value; manyhands trace --help says which")
             value = words.pop(0)
         if name == "--html":
             pages.append(_place(value))
@@ -73,28 +65,28 @@ def _main(words: list[str]) -> int:
             events = _number(value)
         else:
             if value not in ("fork", "spawn", "forkserver"):
-                raise _Wrong(f"--start-method takes fork, spawn or forkserver, and not {value!r}")
+                raise Wrong(f"--start-method takes fork, spawn or forkserver, and not {value!r}")
             method = value
     if not words:
-        raise _Wrong("the name of the file is missing: manyhands trace OUT.json PROGRAM")
+        raise Wrong("the name of the file is missing: manyhands trace OUT.json PROGRAM")
     out = words.pop(0)
     if not out.endswith((".json", ".html")):
-        raise _Wrong(
+        raise Wrong(
             f"the timeline goes to a file whose name ends in .json (for Perfetto) or .html (for a browser), and {out!r}"
             " does not: manyhands trace OUT.json PROGRAM"
         )
     _place(out)
     if not words:
-        raise _Wrong(f"a program is missing: manyhands trace {out} PROGRAM, or manyhands trace {out} -m MODULE")
+        raise Wrong(f"a program is missing: manyhands trace {out} PROGRAM, or manyhands trace {out} -m MODULE")
     if words[0].startswith("-") and words[0] != "-m":
-        raise _Wrong(f"options of trace go before {out}, and {words[0]!r} comes after it")
+        raise Wrong(f"options of trace go before {out}, and {words[0]!r} comes after it")
     if words[0] != "-m" and not os.path.exists(words[0]):
-        raise _Wrong(f"there is no program {words[0]!r} in {os.getcwd()}")
+        raise Wrong(f"there is no program {words[0]!r} in {os.getcwd()}")
 
     try:
         memory = _engine.trace_memory(events)
     except OSError as error:
-        raise _Wrong(f"there is no memory for {events} events ({error}); --events takes fewer") from None
+        raise Wrong(f"there is no memory for {events} events ({error}); --events takes fewer") from None
     options = [] if method is None else ["--start-method", method]
     status = _run([*options, *words], memory)
 
@@ -117,7 +109,7 @@ def _main(words: list[str]) -> int:
 def _number(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
     if not _LEAST <= number <= _MOST:
-        raise _Wrong(f"--events takes a number from {_LEAST} to {_MOST}, and not {text!r}")
+        raise Wrong(f"--events takes a number from {_LEAST} to {_MOST}, and not {text!r}")
     return number
 
 
@@ -125,11 +117,11 @@ def _place(path: str) -> str:
     """A file that can be written, as far as can be told before; better now than after hours."""
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
-        raise _Wrong(f"there is no folder {folder} for {path!r}")
+        raise Wrong(f"there is no folder {folder} for {path!r}")
     if os.path.isdir(path):
-        raise _Wrong(f"{path!r} is a folder; the timeline needs the name of a file")
+        raise Wrong(f"{path!r} is a folder; the timeline needs the name of a file")
     if not os.access(folder, os.W_OK):
-        raise _Wrong(f"{folder} may not be written to; choose another place for {path!r}")
+        raise Wrong(f"{folder} may not be written to; choose another place for {path!r}")
     return path
 
 
