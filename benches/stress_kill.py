@@ -358,7 +358,8 @@ def run(method: str, kills: int, seed: int) -> None:
         helpers = set(descendants(os.getpid()))
 
         notes, blamed, totals = Notes(path), set[int](), collections.Counter[str]()
-        pool = context.Pool(WORKERS, killing.prepare, (path,))
+        # In half of the runs workers leave, and come back, all the time.
+        pool = context.Pool(WORKERS, killing.prepare, (path,), idle_timeout=chance.choice([None, 0.02]))
         place = Place(pool, context, path)
         killer = subprocess.Popen(
             [

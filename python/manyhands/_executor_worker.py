@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["work"]
 
 
-def work(seat: _engine.Seat, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+def work(
+    seat: _engine.Seat,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    max_growth: int | None = None,
+) -> None:
     """Serve the executor until dismissed; end with code 1 when the initializer fails, which is logged."""
     _stacks.listen()
     failed = False
@@ -33,7 +38,7 @@ def work(seat: _engine.Seat, initializer: Callable[..., object] | None, initargs
             raise
 
     try:
-        _engine.serve(seat, None if initializer is None else initialise, (), True)
+        _engine.serve(seat, None if initializer is None else initialise, (), True, max_growth=max_growth)
         _be_deaf_to_interrupts()
     except KeyboardInterrupt:
         # Ctrl-C reaches the whole group: the parent tells the user, its workers just end.

@@ -73,6 +73,26 @@ def max_memory(value: Any) -> int | None:
     return int(value)
 
 
+def max_memory_per_child(value: Any) -> int | None:
+    """Bytes by which a worker may grow."""
+    if value is None:
+        return None
+    value = operator.index(value)
+    if not 1 << 20 <= value < 1 << 63:
+        raise ValueError(
+            f"max_memory_per_child must be a number of bytes from 2**20 to 2**63 - 1, or None, not {value}"
+            + ("; is that KiB, as with billiard and Celery? Multiply by 1024" if value > 0 else "")
+        )
+    return int(value)
+
+
+def idle_timeout(value: Any) -> float | None:
+    """Seconds that a worker may be idle."""
+    if value is None or value == float("inf"):
+        return None
+    return span("idle_timeout", value)
+
+
 def cpu_time(value: Any) -> float | None:
     """Seconds of processor time."""
     if value is None:

@@ -21,6 +21,7 @@ def worker(
     initargs: Iterable[Any] = (),
     max_memory: int | None = None,
     cpu_time: float | None = None,
+    max_growth: int | None = None,
     life: tuple[Any, int] | None = None,
 ) -> None:
     """The main function of a worker process: serve the pool until dismissed."""
@@ -33,7 +34,9 @@ def worker(
 
         _worker_life.begin(*life)
     try:
-        _engine.serve(seat, initializer, tuple(initargs), max_memory=max_memory, cpu_time=cpu_time)
+        _engine.serve(
+            seat, initializer, tuple(initargs), max_memory=max_memory, cpu_time=cpu_time, max_growth=max_growth
+        )
         _be_deaf_to_interrupts()
         if life is not None and life[0][0] is not None:
             life[0][0]()

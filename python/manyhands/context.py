@@ -280,6 +280,8 @@ class BaseContext:
         threads_per_worker: int | None = None,
         forward_logging: bool = False,
         context_vars: Iterable[ContextVar[Any]] | None = None,
+        max_memory_per_child: int | None = None,
+        idle_timeout: float | None = None,
     ) -> Pool:
         """Return a pool of worker processes: see manyhands.pool.Pool.
 
@@ -305,6 +307,8 @@ class BaseContext:
             threads_per_worker=threads_per_worker,
             forward_logging=forward_logging,
             context_vars=context_vars,
+            max_memory_per_child=max_memory_per_child,
+            idle_timeout=idle_timeout,
         )
 
     def freeze_support(self) -> None:

@@ -17,7 +17,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, _base
 
-from . import _engine, _seats, _shortage, _stacks  # noqa: F401
+from . import _engine, _limits, _seats, _shortage, _stacks  # noqa: F401
 from ._executor_worker import work
 from .context import _usable_processors
 from .errors import RemoteTraceback as _RemoteTraceback
@@ -201,10 +201,10 @@ class _Staff:
     It holds no reference to the executor, so that a forgotten one can be collected.
     """
 
-    def __init__(self, ctx: Any, initializer: Callable[..., object] | None, initargs: Any) -> None:
+    def __init__(self, ctx: Any, *orders: Any) -> None:
         self.ctx = ctx
-        self.initializer = initializer
-        self.initargs = initargs
+        # What a worker is told beside its seat.
+        self.orders = orders
         self.processes: dict[int, Any] = {}
 
     def start(self, seat: _engine.Seat) -> Any:
@@ -214,7 +214,7 @@ class _Staff:
                 process.join()
                 self.processes.pop(pid, None)
         try:
-            process = self.ctx.Process(target=work, args=(seat, self.initializer, self.initargs))
+            process = self.ctx.Process(target=work, args=(seat, *self.orders))
             process.start()
         finally:
             seat.close()
@@ -260,8 +260,10 @@ class ProcessPoolExecutor(Executor):
 
     ``max_workers``: int, workers at most, at least 1; None: as many as the machine has processors.
     ``mp_context``: a context of `manyhands.get_context`; None: the default one, or that of spawn when
-    ``max_tasks_per_child`` is given. ``initializer(*initargs)`` runs first in each worker.
-    ``max_tasks_per_child``: int, calls after which a worker is replaced; None: never.
+    ``max_tasks_per_child`` or one of the two below is given. ``initializer(*initargs)`` runs first in each worker.
+    ``max_tasks_per_child``: int, calls after which a worker is replaced; None: never. ``max_memory_per_child``: int, bytes
+    of memory of its own by which a worker may grow before it is replaced, and ``idle_timeout``: float, seconds
+    after which one leaves that has nothing to do, until there is more to do: as for `manyhands.Pool`.
 
     A worker is started when a call finds no idle one; with the start method fork, all are at the first call.
 
@@ -281,6 +283,8 @@ class ProcessPoolExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         if max_workers is None:
             max_workers = _usable_processors()
@@ -290,7 +294,9 @@ class ProcessPoolExecutor(Executor):
             from . import get_context
 
             method = None if mp_context is None else mp_context.get_start_method()
-            mp_context = get_context(method or (None if max_tasks_per_child is None else "spawn"))
+            # Who replaces workers does so beside threads.
+            replaces = not (max_tasks_per_child is max_memory_per_child is idle_timeout is None)
+            mp_context = get_context(method or ("spawn" if replaces else None))
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         forks = mp_context.get_start_method(allow_none=False) == "fork"
@@ -304,6 +310,13 @@ class ProcessPoolExecutor(Executor):
                     "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method;"
                     " supply a different mp_context."
                 )
+        max_growth = _limits.max_memory_per_child(max_memory_per_child)
+        idle_timeout = _limits.idle_timeout(idle_timeout)
+        if forks and not (max_growth is idle_timeout is None):
+            name = "idle_timeout" if max_growth is None else "max_memory_per_child"
+            raise ValueError(
+                f"{name} has workers forked beside threads with the start method 'fork'; supply a different mp_context"
+            )
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._safe_to_dynamically_spawn_children = not forks
@@ -316,10 +329,12 @@ class ProcessPoolExecutor(Executor):
         # All workers are there, and calls are taken: nothing to look at before the next one.
         self._is_ready = False
         _stacks.listen()
-        self._staff = _Staff(mp_context, initializer, initargs)
+        self._staff = _Staff(mp_context, initializer, initargs, max_growth)
         self._processes: dict[int, Any] | None = self._staff.processes
         try:
-            self._crew = _engine.Crew(max_workers, max_tasks_per_child, self._staff.start, True, not forks)
+            self._crew = _engine.Crew(
+                max_workers, max_tasks_per_child, self._staff.start, True, not forks, idle_timeout=idle_timeout
+            )
         except OSError as error:
             raise _shortage.told(error, f"could not make an executor of {max_workers} workers") from None
         weakref.finalize(self, _retire, self._crew).atexit = False

@@ -72,6 +72,11 @@ class Pool:
     processors (`cpu_count`). ``initializer(*initargs)`` runs first in each worker. ``maxtasksperchild``: int,
     tasks (chunks, in a map) after which a worker is replaced; None: never.
 
+    ``max_memory_per_child``: int, bytes of memory of its own by which a worker may grow from when it was ready, after
+    ``initializer``: one that has more after a task, and after a garbage collection, is replaced. Shared memory does not
+    count. ``idle_timeout``: float, seconds after which workers leave that have nothing to do; they come back when
+    there is more to do than those who stay can begin. None: neither.
+
     ``retries``: int, how often a task is run again whose worker died; only for calls that may be begun twice.
     ``task_timeout``: float, seconds that one call may take: then `manyhands.SoftTimeLimitExceeded` is raised in it, and
     if it goes on for ``task_grace`` seconds more (float; 0: at once) its worker is killed and replaced, and the
@@ -125,6 +130,8 @@ class Pool:
         threads_per_worker: int | None = None,
         forward_logging: bool = False,
         context_vars: Iterable[ContextVar[Any]] | None = None,
+        max_memory_per_child: int | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -161,21 +168,28 @@ class Pool:
         restarts = None
         if max_restarts is not None:
             restarts = _limits.count("max_restarts", max_restarts), _limits.span("max_seconds", max_seconds)
-        limits = _limits.max_memory(max_memory), _limits.cpu_time(cpu_time)
+        max_growth = _limits.max_memory_per_child(max_memory_per_child)
+        idle_timeout = _limits.idle_timeout(idle_timeout)
+        limits = _limits.max_memory(max_memory), _limits.cpu_time(cpu_time), max_growth
         self._relay = None
         if forward_logging:
             from ._log_relay import Relay
 
             self._relay = Relay(context)
             life = _worker_life.life(worker_exit, cpu_ids, threads_per_worker, self._relay.orders())
-        if max_memory is not None or cpu_time is not None or life is not None:
+        if life is not None or any(limit is not None for limit in limits):
             orders += limits
         self._staff = Staff(context, self.Process, life, *orders)
         self._pool = self._staff.processes
         what = f"could not start a pool of {processes} workers"
         try:
             self._crew: Any = _engine.Crew(
-                processes, maxtasksperchild, self._staff.start, terms=call_terms, max_restarts=restarts
+                processes,
+                maxtasksperchild,
+                self._staff.start,
+                terms=call_terms,
+                max_restarts=restarts,
+                idle_timeout=idle_timeout,
             )
         except OSError as error:
             raise _shortage.told(error, what) from None
@@ -188,6 +202,8 @@ class Pool:
         try:
             # Not a subclass's: torch's overrides it in terms of queues that there are none of here.
             Pool._repopulate_pool(self)
+            if idle_timeout is not None:
+                self._tender.start()  # it looks for idle workers
         except BaseException as error:
             self._staff.dismiss()
             self._crew.terminate()
@@ -234,6 +250,8 @@ class Pool:
 
     def __repr__(self) -> str:
         cls = type(self)
+        if self._state == RUN and self._crew.is_ours():
+            self._staff.let_go_of_exited()
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
 
     def __reduce__(self) -> Any:

@@ -16,6 +16,7 @@ import chores
 import pytest
 
 import manyhands
+from scripts import until
 
 joblib = pytest.importorskip("joblib")
 np = pytest.importorskip("numpy")
@@ -121,6 +122,13 @@ def test_options_of_pools_are_options_of_the_backend(tmp_path: Path) -> None:
         assert Parallel()(delayed(chores.die_once)(died, n) for n in range(2)) == [0, 1]
     with joblib.parallel_config(backend="manyhands", n_jobs=2, initializer=os.putenv, initargs=("MARK", "7")):
         assert Parallel()(delayed(chores.from_environment)("MARK") for _ in range(2)) == ["7", "7"]
+
+
+def test_kept_workers_that_are_idle_leave_and_come_back() -> None:
+    with joblib.parallel_config(backend="manyhands", n_jobs=2, idle_timeout=0.1):
+        for _ in range(2):
+            assert Parallel()(delayed(chores.square)(n) for n in range(20)) == [n * n for n in range(20)]
+            until(lambda: ours._shared.pool is not None and not ours._shared.pool._crew.pids())
 
 
 def test_native_libraries_share_the_processors() -> None:

@@ -107,3 +107,12 @@ def nested(x: int) -> int:
 
     with manyhands.ProcessPoolExecutor(1) as executor:
         return executor.submit(square, x).result()
+
+
+kept: list[bytes] = []
+
+
+def hoard(size: int) -> int:
+    """Keep so many bytes for good."""
+    kept.append(b"\1" * size)
+    return os.getpid()

@@ -59,6 +59,41 @@ def test_workers_are_replaced_after_max_tasks(method: str) -> None:
         assert not executor._broken
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_that_have_grown_are_replaced(method: str) -> None:
+    context = manyhands.get_context(method)
+    with manyhands.ProcessPoolExecutor(2, context, max_memory_per_child=32 << 20) as executor:
+        pids = list(executor.map(deeds.hoard, [20 << 20] * 12))
+        assert len(set(pids)) >= 3
+        assert executor.submit(deeds.square, 3).result() == 9
+        assert not executor._broken
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_idle_workers_leave_and_come_back(method: str) -> None:
+    context = manyhands.get_context(method)
+    with manyhands.ProcessPoolExecutor(2, context, idle_timeout=0.1) as executor:
+        for _ in range(3):
+            assert list(executor.map(deeds.square, range(50))) == [n * n for n in range(50)]
+            until(lambda: not executor._crew.pids())
+        futures = [executor.submit(deeds.square, n) for n in range(50)]
+        assert [future.result() for future in concurrent.futures.as_completed(futures, 30)]
+        for n in range(20):
+            assert executor.submit(deeds.square, n).result(30) == n * n
+            time.sleep(0.01 * n)
+        assert not executor._broken
+
+
+def test_neither_forks_beside_threads() -> None:
+    fork = manyhands.get_context("fork")
+    for options in ({"max_memory_per_child": 1 << 30}, {"idle_timeout": 1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} has workers forked beside threads"):
+            manyhands.ProcessPoolExecutor(2, fork, **options)  # type: ignore[arg-type]
+        executor = manyhands.ProcessPoolExecutor(2, **options)  # type: ignore[arg-type]
+        assert executor._mp_context.get_start_method() == "spawn"
+        executor.shutdown()
+
+
 def test_a_worker_that_dies_breaks_the_executor_and_says_how(context: Any, tmp_path: Path) -> None:
     executor = manyhands.ProcessPoolExecutor(2, context)
     started = tmp_path / "started"

@@ -392,3 +392,54 @@ def wait_from_two(first: int, gates: list[str], x: int) -> int:
     if x >= first:
         wait_for_file(gates[x - first])
     return x
+
+
+hoard: list[Any] = []
+
+
+def hoard_and_tell(n: int, size: int) -> tuple[int, int]:
+    """Keep so many bytes for good."""
+    hoard.append(b"\1" * size)
+    return n, os.getpid()
+
+
+def take_and_give(data: bytes) -> tuple[int, bytes]:
+    """A process id and as many bytes as were given."""
+    return os.getpid(), b"\2" * len(data)
+
+
+class Knot:
+    """Garbage that only a collection of cycles frees."""
+
+    def __init__(self, size: int) -> None:
+        self.data = b"\1" * size
+        self.myself = self
+
+
+def knot_and_tell(size: int) -> int:
+    Knot(size)
+    return os.getpid()
+
+
+class View:
+    """Numbers below 256, which stay where they came."""
+
+    def __init__(self, numbers: Any) -> None:
+        self.numbers = memoryview(numbers)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return View, (pickle.PickleBuffer(self.numbers),)
+
+
+def touch_all(table: View) -> int:
+    sum(table.numbers[::4096])
+    return os.getpid()
+
+
+def touch_segment(name: str) -> int:
+    from manyhands import shared_memory
+
+    segment = shared_memory.SharedMemory(name)
+    sum(segment.buf[::4096])
+    segment.close()
+    return os.getpid()

@@ -35,6 +35,7 @@ pub mod limits;
 pub mod memory;
 pub mod named;
 pub mod oom;
+pub mod own_memory;
 pub mod packet;
 pub mod pipe;
 pub mod poll;

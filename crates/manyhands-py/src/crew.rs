@@ -341,10 +341,10 @@ impl PyCrew {
     /// `executor`: with the exceptions of `concurrent.futures`, and broken by the death of a worker;
     /// `on_demand`: workers are offered by `grow`.
     /// `terms`: what holds for tasks that have none of their own; `max_restarts`: so many deaths in so many seconds
-    /// are borne.
+    /// are borne; `idle_timeout`: seconds after which workers leave that have nothing to do.
     #[new]
     #[allow(clippy::too_many_arguments, reason = "what a pool is made with")]
-    #[pyo3(signature = (workers, max_tasks, starter, executor=false, on_demand=false, terms=None, max_restarts=None))]
+    #[pyo3(signature = (workers, max_tasks, starter, executor=false, on_demand=false, terms=None, max_restarts=None, idle_timeout=None))]
     fn new(
         py: Python<'_>,
         workers: usize,
@@ -354,6 +354,7 @@ impl PyCrew {
         on_demand: bool,
         terms: Option<PyTerms>,
         max_restarts: Option<(usize, f64)>,
+        idle_timeout: Option<f64>,
     ) -> PyResult<Self> {
         let max_restarts = match max_restarts {
             None => None,
@@ -370,6 +371,7 @@ impl PyCrew {
             breaks: executor,
             terms: terms.map_or_else(Terms::default, |terms| terms.0),
             max_restarts,
+            idle_timeout: idle_timeout.map(seconds_of).transpose()?,
         };
         let crew = Crew::new(config, Box::new(Starter(starter))).map_err(|e| os_error(&e))?;
         let function_type = py.import("types")?.getattr("FunctionType")?.unbind();

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyModule, PyTuple, PyType};
 
 use crate::answer::mode;
+use crate::fds::os_error;
 use crate::seat::Seat;
 use crate::{codec, fast, shared};
 
@@ -274,6 +275,16 @@ impl Execute for Worker<'_> {
         }
     }
 
+    fn tidy(&mut self) {
+        let collected = self
+            .py
+            .import("gc")
+            .and_then(|gc| gc.call_method0("collect"));
+        if let Err(error) = collected {
+            error.write_unraisable(self.py, None);
+        }
+    }
+
     fn while_waiting(&mut self, wait: &mut (dyn FnMut() + Send)) {
         self.py.detach(wait);
     }
@@ -309,9 +320,11 @@ fn request_signal() -> i32 {
 }
 
 /// Serves a pool from `seat` until dismissed: runs `initializer(*initargs)`, then calls. `max_memory`: bytes of private
-/// memory that this process may have; `cpu_time`: seconds of processor time that a call may take.
+/// memory that this process may have; `cpu_time`: seconds of processor time that a call may take; `max_growth`: bytes of
+/// memory of its own that it may get beyond what it had when it was ready, before another takes its place.
 #[pyfunction]
-#[pyo3(signature = (seat, initializer=None, initargs=None, plain=false, max_memory=None, cpu_time=None))]
+#[pyo3(signature = (seat, initializer=None, initargs=None, plain=false, max_memory=None, cpu_time=None, max_growth=None))]
+#[allow(clippy::too_many_arguments, reason = "what a worker is told")]
 fn serve(
     py: Python<'_>,
     seat: &Bound<'_, Seat>,
@@ -320,6 +333,7 @@ fn serve(
     plain: bool,
     max_memory: Option<u64>,
     cpu_time: Option<f64>,
+    max_growth: Option<u64>,
 ) -> PyResult<()> {
     crash_point!("worker.seated");
     codec::never_interactive();
@@ -342,6 +356,9 @@ fn serve(
         desk.limit_processor_time(
             time.map_err(|error| PyRuntimeError::new_err(format!("cpu_time: {error}")))?,
         );
+    }
+    if let Some(bytes) = max_growth {
+        desk.limit_growth(bytes).map_err(|e| os_error(&e))?;
     }
     if let Some(Err(error)) = max_memory.map(limits::limit_data) {
         let error = PyRuntimeError::new_err(format!("max_memory: {error}"));

@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         imap_tells_the_fate_of_every_input_and_goes_on,
         imap_of_a_closed_pool_says_so_once,
         workers_are_limited_in_memory,
+        workers_that_have_grown_are_replaced,
+        idle_workers_leave_and_come_back,
         tasks_are_limited_in_processor_time,
         a_limit_of_memory_that_leaves_nothing_breaks_the_pool,
         threads_share_a_pool,
@@ -738,6 +740,50 @@ fn workers_are_limited_in_memory() {
         pool.submit(take, 10 << 20).unwrap().wait().unwrap(),
         10 << 20
     );
+}
+
+fn workers_that_have_grown_are_replaced() {
+    fn hoard(bytes: usize) -> u32 {
+        std::mem::forget(vec![1_u8; bytes]);
+        std::process::id()
+    }
+    let pool = Pool::builder().workers(1).max_memory_per_worker(32 << 20);
+    let pool = pool.build().unwrap();
+    let tasks: Vec<_> = (0..10)
+        .map(|_| pool.submit(hoard, 20 << 20).unwrap())
+        .collect();
+    let pids: HashSet<u32> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
+    assert!((3..=9).contains(&pids.len()), "{} workers", pids.len());
+    // What a task has of memory only while it runs does not count.
+    fn borrow(bytes: usize) -> u32 {
+        drop(std::hint::black_box(vec![1_u8; bytes]));
+        std::process::id()
+    }
+    let first = pool.submit(borrow, 1).unwrap().wait().unwrap();
+    for _ in 0..5 {
+        assert_eq!(
+            pool.submit(borrow, 64 << 20).unwrap().wait().unwrap(),
+            first
+        );
+    }
+}
+
+fn idle_workers_leave_and_come_back() {
+    let pool = Pool::builder()
+        .workers(2)
+        .idle_timeout(Duration::from_millis(100));
+    let pool = pool.build().unwrap();
+    for _ in 0..3 {
+        until("no worker is left", || pool.pids().is_empty());
+        assert_eq!(pool.submit(square, 7).unwrap().wait().unwrap(), 49);
+        let squares: Vec<u64> = pool.map(square, 0..500).unwrap();
+        assert!(squares.into_iter().eq((0..500).map(|x| x * x)));
+    }
+    until("no worker is left", || pool.pids().is_empty());
+    let task = pool.submit(square, 8).unwrap();
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!(task.wait().unwrap(), 64);
 }
 
 fn tasks_are_limited_in_processor_time() {

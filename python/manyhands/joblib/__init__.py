@@ -43,9 +43,11 @@ __all__ = ["Backend", "register"]
 # What is for the pool of workers; beside `start_method` and `inner_max_num_threads`.
 _POOL_OPTIONS = {
     "initializer", "initargs", "maxtasksperchild", "retries", "task_timeout", "task_grace", "max_memory", "cpu_time",
-    "max_restarts", "max_seconds",
+    "max_restarts", "max_seconds", "max_memory_per_child", "idle_timeout",
 }  # fmt: skip
 _OPTIONS = _POOL_OPTIONS | {"start_method"}
+# Seconds after which kept workers leave that have nothing to do: as with joblib's own backend loky.
+_IDLE_TIMEOUT = 300.0
 # What joblib gives to every backend, and is not for this one.
 _JOBLIBS = {"verbose", "context", "prefer", "require"}
 
@@ -161,7 +163,8 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     loky, so that programs need no ``if __name__ == "__main__"``. ``inner_max_num_threads``: int, threads that OpenMP, BLAS
     and their like may use in a worker; None: so many that all workers together use each processor once. ``retries``,
     ``task_timeout``, ``task_grace``, ``max_memory``, ``cpu_time``, ``maxtasksperchild``, ``max_restarts``, ``max_seconds``,
-    ``initializer``, ``initargs``: as for `manyhands.Pool`; a call is here one of joblib's batches.
+    ``max_memory_per_child``, ``initializer``, ``initargs``: as for `manyhands.Pool`; a call is here one of joblib's batches.
+    ``idle_timeout``: float, seconds after which kept workers leave that have nothing to do; 300 unless given; None: never.
 
     Arrays of ``max_nbytes`` and more are written once into ``temp_folder`` and mapped by all workers, as joblib does.
 
@@ -214,6 +217,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
         def make() -> pool.Pool:
             first = options.pop("initializer", None), tuple(options.pop("initargs", ()))
+            options.setdefault("idle_timeout", _IDLE_TIMEOUT)
             return pool.Pool(n_jobs, _begin, (threads, *first), context=_context(start_method), **options)
 
         self.parallel = parallel

@@ -58,6 +58,9 @@ pub struct Config {
     pub terms: Terms,
     /// Deaths beyond this end the pool; `None`: the dead are replaced, however many they are.
     pub max_restarts: Option<MaxRestarts>,
+    /// Workers that have nothing to do for so long leave, if somebody [tends](Crew::tend) the pool; others come when
+    /// there is more to do.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// Why a task was not accepted; it is given back.
@@ -506,7 +509,12 @@ impl Crew {
         let kill_at = began + grace;
         let gone = || {
             let floor = self.floor();
-            floor.workers.is_empty() && floor.launching == 0 && !matches!(floor.phase, Phase::Open)
+            let is_done = match floor.phase {
+                Phase::Open => false,
+                Phase::Closing => !floor.has_work(),
+                Phase::Over(_) => true,
+            };
+            is_done && floor.workers.is_empty() && floor.launching == 0
         };
         loop {
             let mut until = deadline;

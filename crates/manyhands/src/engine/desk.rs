@@ -19,6 +19,7 @@ use manyhands_os::poll;
 use manyhands_shm::arena::Borrower;
 use manyhands_shm::mailbox::{self, Head, WorkerEnd};
 
+use super::growth::Growth;
 use super::launch::{Seat, SeatFds};
 use super::patience::Patience;
 use super::stopwatch::Stopwatch;
@@ -63,6 +64,8 @@ pub trait Execute {
     /// Runs one call. Whatever the function does, it is answered. The face starts and stops `stopwatch` around the
     /// user's code, if it is [needed](Stopwatch::is_needed).
     fn run(&mut self, call: Call, stopwatch: &mut Stopwatch) -> Answer;
+    /// Gives memory back that it could do without, before it is judged by how much it has.
+    fn tidy(&mut self) {}
     /// Runs `wait`, which blocks; a face lets go of an interpreter's lock meanwhile.
     fn while_waiting(&mut self, wait: &mut (dyn FnMut() + Send)) {
         wait();
@@ -101,6 +104,7 @@ pub struct Desk {
     assembly: Assembly,
     patience: Patience,
     stopwatch: Stopwatch,
+    growth: Option<Growth>,
     /// Who looks on finds the mailbox by its descriptor.
     _mailbox_fd: ParentFd,
     diary: Option<Diary>,
@@ -160,6 +164,7 @@ impl Desk {
             assembly: Assembly::default(),
             patience: Patience::new(),
             stopwatch,
+            growth: None,
             _mailbox_fd: ParentFd::new(memory.into()),
             diary: Diary::of_environment(),
             generation: fork_state::generation(),
@@ -176,6 +181,9 @@ impl Desk {
         crash_point!("worker.before-ready");
         self.say(face, to_parent::READY, 0, 0, opens, Payload::default());
         crash_point!("worker.ready");
+        if let Some(growth) = &mut self.growth {
+            growth.begin();
+        }
         loop {
             let Some(frame) = self.mailbox.tasks.take()? else {
                 match self.idle(face) {
@@ -226,7 +234,11 @@ impl Desk {
                     crash_point!("worker.task-done");
                     let raised = if answer.raised { wire::RAISED } else { 0 };
                     let cut_off = if self.cut_off { wire::CUT_OFF } else { 0 };
-                    let flags = wire::mark(answer.mode) | raised | cut_off;
+                    let has_grown = self.growth.as_mut().is_some_and(|growth| {
+                        growth.is_too_much(ended, answer.payload.len(), || face.tidy())
+                    });
+                    let grown = if has_grown { wire::GROWN } else { 0 };
+                    let flags = wire::mark(answer.mode) | raised | cut_off | grown;
                     if self.say(face, to_parent::RESULT, flags, head.id, ran, answer.payload)
                         == Woken::Orphaned
                     {
@@ -265,6 +277,13 @@ impl Desk {
     /// From now on no call may use more processor time than this.
     pub fn limit_processor_time(&mut self, time: Duration) {
         self.stopwatch.limit_processor_time(time);
+    }
+
+    /// From now on answers say whether this process has grown by more than so many bytes since it was ready: its parent
+    /// has it leave then.
+    pub fn limit_growth(&mut self, bytes: u64) -> io::Result<()> {
+        self.growth = Some(Growth::new(bytes)?);
+        Ok(())
     }
 
     /// Tells the parent why this worker could not be initialised.

@@ -341,24 +341,28 @@ impl Floor {
     /// Tells workers to leave that are more than there should be: those with the least to do.
     pub(super) fn let_go_of_surplus(&mut self) {
         loop {
-            let stays = |worker: &&mut Worker| !worker.stopped && !worker.is_leaving();
-            let staying = self.workers.iter_mut().filter(stays).count();
+            let stays = |worker: &&Worker| !worker.stopped && !worker.is_leaving();
+            let staying = self.workers.iter().filter(stays).count();
             if staying + self.launching <= self.size {
                 return;
             }
-            let idlest = self
-                .workers
-                .iter_mut()
-                .filter(stays)
-                .min_by_key(|worker| (worker.load(), worker.is_attentive()));
-            let Some(worker) = idlest else {
+            let idlest = (0..self.workers.len())
+                .filter(|&at| stays(&&self.workers[at]))
+                .min_by_key(|&at| (self.workers[at].load(), self.workers[at].is_attentive()));
+            let Some(at) = idlest else {
                 return;
             };
-            while let Some(task) = worker.take_back() {
-                self.waiting.push_front(task);
-            }
-            worker.let_go();
+            self.send_away(at);
         }
+    }
+
+    /// Has a worker leave once it has done what it runs: what it has not begun goes to others.
+    pub(super) fn send_away(&mut self, at: usize) {
+        let worker = &mut self.workers[at];
+        while let Some(task) = worker.take_back() {
+            self.waiting.push_front(task);
+        }
+        worker.let_go();
     }
 
     /// Hands out what waits, as far as there is room, and evens out the rest.

@@ -16,6 +16,8 @@ mod feed;
 mod floor;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod growth;
+mod idle;
 mod launch;
 mod line;
 mod orphans;

@@ -82,6 +82,9 @@ impl Crew {
                 // and let its death settle its tasks.
                 let _ = worker.child.signal(9);
             }
+            if heard.has_grown && !floor.workers[at].is_leaving() {
+                floor.send_away(at);
+            }
             self.note(floor, heard, settled, &mut anything);
         }
         anything
@@ -373,6 +376,9 @@ impl Crew {
             worker.arm(Span::EACH);
         }
         floor.workers.push(worker);
+        if self.config.idle_timeout.is_some() {
+            self.attend(); // who looks for idle workers may have had none to look at
+        }
         // Its workers begin to live meanwhile, so that nobody waits for this.
         floor.oom.get_or_insert_with(oom::Watch::new);
         Ok(())

@@ -6,9 +6,10 @@
 
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::crew::{Crew, DEATHS, TENDER, Wish};
+use super::idle::Looks;
 
 /// While somebody else collects, the tending thread looks this seldom.
 const LINGER_MOST: Duration = Duration::from_millis(50);
@@ -71,10 +72,12 @@ impl Crew {
     /// `true`: there is something to bury first.
     fn tend_until_over(&self) -> bool {
         let mut nap = LINGER;
+        let mut looks = self.config.idle_timeout.map(Looks::new);
         while self.is_ours() && !self.over.load(Ordering::Acquire) {
             if self.run_callbacks() {
                 continue;
             }
+            let look_at = looks.as_mut().and_then(|looks| self.see_off_idle(looks));
             let has_work = self.has_work();
             if self.floor().wants_feeder() {
                 return true;
@@ -87,7 +90,7 @@ impl Crew {
                 // Work that was submitted before the flag was up is seen here; later work rings.
                 if !self.has_work() && !self.owes_callbacks() && !self.over.load(Ordering::Acquire)
                 {
-                    self.doze(None);
+                    self.doze(look_at.map(|at| at.saturating_duration_since(Instant::now())));
                 }
                 self.tender_idle.store(false, Ordering::SeqCst);
                 self.turn();
@@ -114,7 +117,7 @@ impl Crew {
                     || self.has_many_orphans()
                     || self.floor().wants_feeder()
             };
-            self.wait(&enough, None, None, Wish::Tend);
+            self.wait(&enough, look_at, None, Wish::Tend);
             self.tender_leads.store(false, Ordering::Release);
         }
         false

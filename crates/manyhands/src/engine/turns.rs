@@ -235,6 +235,9 @@ impl Crew {
             let me = Drawer::Owner(thread::current().id());
             let is_for_me = |drawer| drawer == Drawer::Anyone || drawer == me;
             let free = floor.fill();
+            if self.config.idle_timeout.is_some() {
+                floor.call_for_more(self.size());
+            }
             room = floor.room_for_input(free, is_for_me);
             source = if room.tasks > 0 && !floor.sources.is_empty() {
                 floor.take_source(is_for_me)

@@ -61,6 +61,8 @@ const STREAMED: u16 = 8;
 pub(super) const FROZEN: u16 = 16;
 /// The worker could not open what the parent keeps.
 pub(super) const CUT_OFF: u16 = 32;
+/// The worker has more memory to itself than it may have.
+pub(super) const GROWN: u16 = 64;
 /// The face's mark is kept in the upper half.
 const MODE_SHIFT: u32 = 8;
 

@@ -58,6 +58,8 @@ pub(super) struct Heard {
     pub(super) last_words: Option<Reply>,
     /// What is left of those tasks.
     pub(super) spent: Vec<Spent>,
+    /// It has more memory to itself than it may have.
+    pub(super) has_grown: bool,
     /// Anything at all was heard.
     pub(super) anything: bool,
 }
@@ -94,6 +96,8 @@ pub(super) struct Worker {
     opens_ours: bool,
     /// It left a task lying for [`OVERDUE`], and has not moved since: it may be stopped.
     absent: bool,
+    /// It was seen with nothing to do, having given so many answers, and since when.
+    resting: Option<(u64, Instant)>,
     /// The task that it was seen not to have begun, by serial, and since when.
     lying: Option<(u64, Instant)>,
     pub(super) stopped: bool,
@@ -157,6 +161,7 @@ impl Worker {
             ready: false,
             opens_ours: false,
             absent: false,
+            resting: None,
             lying: None,
             stopped: false,
             unpublished: false,
@@ -248,6 +253,18 @@ impl Worker {
         if self.absent && self.tasks.is_drained().unwrap_or(false) {
             self.absent = false;
         }
+    }
+
+    /// How long it has had nothing to do, as far as was looked; the time between two looks may be missing.
+    pub(super) fn rested(&mut self, now: Instant) -> Duration {
+        let answers = self.results.received();
+        let since = match self.resting {
+            _ if self.load() > 0 || !self.ready => None,
+            Some((before, since)) if before == answers => Some(since),
+            _ => Some(now),
+        };
+        self.resting = since.map(|since| (answers, since));
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Gives it no more tasks: it is told to leave when it has done what it has.
@@ -474,6 +491,7 @@ impl Worker {
                         return Err(Garbled::Stranger(head.id));
                     }
                     self.absent = false;
+                    heard.has_grown |= head.flags & wire::GROWN != 0;
                     if head.flags & wire::CUT_OFF != 0 && self.opens_ours {
                         // What it has of functions may be without their buffers: they are sent once more.
                         self.opens_ours = false;

@@ -34,6 +34,7 @@ pub struct PoolBuilder {
     retries: u32,
     task_timeout: Option<Duration>,
     max_restarts: Option<MaxRestarts>,
+    idle_timeout: Option<Duration>,
     limits: Limits,
 }
 
@@ -121,6 +122,34 @@ impl PoolBuilder {
         self
     }
 
+    /// A worker that has grown by so many bytes of private memory since it was ready, after the initializer, is replaced by a
+    /// fresh one; otherwise it is kept. It is looked at after a task, the task's result apart.
+    ///
+    /// Shared memory does not count; what the allocator keeps for later does.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let leaking = Pool::builder().max_memory_per_worker(512 << 20);
+    /// ```
+    #[must_use]
+    pub fn max_memory_per_worker(mut self, bytes: u64) -> Self {
+        self.limits.max_growth = Some(bytes);
+        self
+    }
+
+    /// Workers that have nothing to do for so long leave; others come when there is more to do than those who stay
+    /// can begin. Otherwise they stay. A thread of the pool's looks for them.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// let considerate = Pool::builder().idle_timeout(std::time::Duration::from_secs(60));
+    /// ```
+    #[must_use]
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = Some(time);
+        self
+    }
+
     /// When more workers than `restarts` die within this time, the pool is [broken](Error::Broken); otherwise the dead
     /// are replaced, however many they are.
     ///
@@ -204,6 +233,7 @@ impl PoolBuilder {
                 priority: 0,
             },
             max_restarts: self.max_restarts,
+            idle_timeout: self.idle_timeout,
         };
         let clerk = Clerk::new().map_err(Error::system("build a pool"))?;
         let launcher = Reexec {
@@ -218,6 +248,9 @@ impl PoolBuilder {
         pool.crew
             .staff()
             .map_err(Error::system("start the workers of a pool"))?;
+        if self.idle_timeout.is_some() {
+            pool.tend();
+        }
         Ok(pool)
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Limits {
     pub(super) cpu_time: Option<Duration>,
     /// Bytes of private memory.
     pub(super) max_memory: Option<u64>,
+    /// Bytes that it may grow by.
+    pub(super) max_growth: Option<u64>,
 }
 
 /// What a worker is told, beside the descriptors of its seat.
@@ -118,6 +120,11 @@ pub(crate) fn work(text: &[u8], mut fds: Vec<OwnedFd>) -> ! {
         let why = typed::refuse(&error.to_string());
         desk.fail(&mut face, Face::answer((why, Parcel::default())));
         entry::exit(entry::REFUSED);
+    }
+    if let Some(bytes) = post.limits.max_growth
+        && let Err(error) = desk.limit_growth(bytes)
+    {
+        give_up(&format!("it cannot see how much memory it has: {error}"));
     }
     if let Some(call) = post.initializer {
         let answer = Face::answer(typed::execute(&call, Arrived::of(parcel, Vec::new())));
