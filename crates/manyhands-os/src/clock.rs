@@ -48,6 +48,11 @@ impl Deadline {
             .map(|at| Duration::from_nanos(at.saturating_sub(now_ns())))
     }
 
+    /// What is left of it, `limit` at most: for one who looks around now and then while he waits.
+    pub fn left_within(self, limit: Duration) -> Duration {
+        self.left().map_or(limit, |left| left.min(limit))
+    }
+
     /// Whether it has passed.
     pub fn passed(self) -> bool {
         self.0.is_some_and(|at| now_ns() >= at)
@@ -82,5 +87,8 @@ mod tests {
         assert!(deadline.passed());
         assert_eq!(deadline.left(), Some(Duration::ZERO));
         assert!(!Deadline::after(None).passed());
+        let second = Duration::from_secs(1);
+        assert_eq!(deadline.left_within(second), Duration::ZERO);
+        assert_eq!(Deadline::after(None).left_within(second), second);
     }
 }

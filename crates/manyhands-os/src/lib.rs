@@ -14,6 +14,7 @@
 )))]
 compile_error!("manyhands runs on Linux with glibc, on x86-64 and AArch64");
 
+mod ancillary;
 pub mod callable;
 mod cgroup;
 pub mod child;

@@ -8,20 +8,14 @@
 //! exec. A packet is one byte long at least: one of none would look like the end.
 //! Not here: what a packet says, how many may be on their way.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::{self, IoSlice};
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use crate::ancillary;
 use crate::error;
 use crate::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use crate::socket::MAX_FDS;
-
-const CONTROL: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
 
 /// Two connected sockets.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -44,73 +38,38 @@ pub fn is_one(fd: BorrowedFd<'_>) -> bool {
 
 /// Sends `parts` as one packet. `WouldBlock` while there is no room, `BrokenPipe` when nobody has the other end.
 pub fn send(sock: BorrowedFd<'_>, parts: &[&[u8]], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    if fds.len() > MAX_FDS {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "could not send {} descriptors in one message: at most {MAX_FDS}",
-                fds.len()
-            ),
-        ));
-    }
+    ancillary::check_count(fds)?;
     let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-    loop {
-        let mut room = [MaybeUninit::uninit(); CONTROL];
-        let mut control = SendAncillaryBuffer::new(&mut room);
-        if !fds.is_empty() {
-            control.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match rustix::net::sendmsg(sock, &slices, &mut control, flags) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            // Whoever read there has closed it with something left to read.
-            Err(Errno::CONNRESET) => return Err(Errno::PIPE.into()),
-            // So many descriptors are on their way that the kernel takes no more: until some have arrived.
-            Err(Errno::TOOMANYREFS) => return Err(Errno::AGAIN.into()),
-            Err(e) => return Err(e.into()),
-        }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    match ancillary::send(sock, &slices, fds, flags) {
+        Ok(_) => Ok(()),
+        // Whoever read there has closed it with something left to read.
+        Err(Errno::CONNRESET) => Err(Errno::PIPE.into()),
+        // So many descriptors are on their way that the kernel takes no more: until some have arrived.
+        Err(Errno::TOOMANYREFS) => Err(Errno::AGAIN.into()),
+        Err(e) => Err(e.into()),
     }
 }
 
 /// Receives one packet of at most `room` bytes and the descriptors that came with it; `None` at the end. `WouldBlock`
 /// while there is none.
 pub fn recv(sock: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
-    let mut space = [MaybeUninit::uninit(); CONTROL];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let message = loop {
-        let mut slices = [IoSliceMut::new(&mut *room)];
-        match rustix::net::recvmsg(sock, &mut slices, &mut control, flags) {
-            Err(Errno::INTR) => {}
-            // The other end was closed before it had read what was sent to it.
-            Err(Errno::CONNRESET) => return Ok(None),
-            answer => break answer?,
-        }
+    let came = match ancillary::recv(sock, room, RecvFlags::DONTWAIT) {
+        // The other end was closed before it had read what was sent to it.
+        Err(Errno::CONNRESET) => return Ok(None),
+        answer => answer?,
     };
-    let mut fds = Vec::new();
-    for part in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(arrived) = part {
-            fds.extend(arrived);
-        }
-    }
-    if message.bytes == 0 {
+    if came.bytes == 0 {
         return Ok(None);
     }
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(error::advised(
-            io::Error::from(Errno::MFILE),
-            "descriptors were lost on arrival",
-            "raise the limit of open files (`ulimit -n`)",
-        ));
-    }
-    if message.flags.contains(ReturnFlags::TRUNC) {
+    let came = came.with_all_fds()?;
+    if came.is_cut() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("a message longer than {} bytes came", room.len()),
         ));
     }
-    Ok(Some((message.bytes, fds)))
+    Ok(Some((came.bytes, came.fds)))
 }
 
 /// Whether something that was sent on this end is still unread.

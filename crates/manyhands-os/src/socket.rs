@@ -4,23 +4,15 @@
 //! A signal does not end a send or a receive half-way: both go on.
 //! Not here: what the bytes mean, and remote connections.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::{self, IoSlice};
 
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use crate::ancillary::{self, retried};
 use crate::error;
 use crate::fd::{BorrowedFd, OwnedFd};
 
-/// The most descriptors that one message carries: the kernel's `SCM_MAX_FD`.
-pub const MAX_FDS: usize = 253;
-
-/// The room that [`MAX_FDS`] descriptors take in a message's ancillary data.
-const CONTROL: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
+pub use crate::ancillary::MAX_FDS;
 
 /// Two connected Unix stream sockets.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -41,29 +33,9 @@ pub fn send_fds(sock: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
             "descriptors travel with bytes: send at least one",
         ));
     }
-    if fds.len() > MAX_FDS {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "could not send {} descriptors in one message: at most {MAX_FDS}",
-                fds.len()
-            ),
-        ));
-    }
-    let mut sent = retried(|| {
-        let mut room = [MaybeUninit::uninit(); CONTROL];
-        let mut control = SendAncillaryBuffer::new(&mut room);
-        if !fds.is_empty() {
-            control.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        rustix::net::sendmsg(
-            sock,
-            &[IoSlice::new(bytes)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )
-    })
-    .map_err(|e| error::context(e, format!("could not send {} descriptors", fds.len())))?;
+    ancillary::check_count(fds)?;
+    let mut sent = ancillary::send(sock, &[IoSlice::new(bytes)], fds, SendFlags::NOSIGNAL)
+        .map_err(|e| error::context(e, format!("could not send {} descriptors", fds.len())))?;
     while sent < bytes.len() {
         sent += retried(|| rustix::net::send(sock, &bytes[sent..], SendFlags::NOSIGNAL))?;
     }
@@ -90,45 +62,19 @@ pub fn recv_fds(
     bytes: &mut [u8],
     max_fds: usize,
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut room = [MaybeUninit::uninit(); CONTROL];
-    let mut control = RecvAncillaryBuffer::new(&mut room);
-    let message = retried(|| {
-        let mut slices = [IoSliceMut::new(&mut *bytes)];
-        rustix::net::recvmsg(sock, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
-    })
-    .map_err(|e| error::context(e, "could not receive descriptors"))?;
-    let mut fds = Vec::new();
-    for part in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(arrived) = part {
-            fds.extend(arrived);
-        }
-    }
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(error::context(
-            Errno::MFILE,
-            "descriptors were lost on arrival",
-        ));
-    }
-    if fds.len() > max_fds {
+    let came = ancillary::recv(sock, bytes, RecvFlags::empty())
+        .map_err(|e| error::context(e, "could not receive descriptors"))?
+        .with_all_fds()?;
+    if came.fds.len() > max_fds {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
                 "{} descriptors arrived where at most {max_fds} were expected",
-                fds.len()
+                came.fds.len()
             ),
         ));
     }
-    Ok((message.bytes, fds))
-}
-
-/// Repeats a call that a signal cut short before it did anything.
-fn retried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            answer => return answer,
-        }
-    }
+    Ok((came.bytes, came.fds))
 }
 
 #[cfg(test)]

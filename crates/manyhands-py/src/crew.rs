@@ -2,35 +2,35 @@
 //!
 //! Always: a wait lets go of the interpreter's lock, ends for signals, and works for the
 //! pool meanwhile; nothing of the engine is locked while Python runs.
+//! Not here: how calls and maps are handed in (`calls`).
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use manyhands::engine::{
-    self, Chunking, Config, Crew, Drawer, Function, Launch, Limit, MaxRestarts, Offer, Refused,
-    Seat, Task, Terms, Waited, Wish,
+    self, Config, Crew, Launch, Limit, MaxRestarts, Offer, Seat, Terms, Waited, Wish,
 };
 use manyhands_os::death::Child;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::answer::{Face, abandoned, mode};
-use crate::codec;
+use crate::answer::{Face, abandoned};
 use crate::fast;
 use crate::fds::os_error;
 use crate::handle::{Handle, PULSE, wait};
-use crate::items::{Items, is_prompt, tell};
-use crate::job::{Kind, PyJob};
-use crate::naming::{self, Names};
+use crate::items::tell;
+use crate::job::{Callbacks, Kind, PyJob};
+use crate::naming::Names;
 use crate::seat;
 use crate::shared::{self, Shared};
 use crate::stray;
 use crate::window::Window;
 
-/// Functions whose pickle is kept between calls.
-const KEPT_FUNCTIONS: usize = 32;
+mod calls;
+
+use calls::{Published, name_of};
 
 /// Starts workers by calling back into `manyhands.pool`.
 struct Starter(Py<PyAny>);
@@ -71,9 +71,6 @@ fn child_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<Child>> {
     }
 }
 
-/// A function, as Python has it, as workers have it, and what it is called.
-type Published = (Arc<Function>, Arc<str>);
-
 /// The engine of one pool.
 #[pyclass(frozen, name = "Crew", module = "manyhands._engine")]
 struct PyCrew {
@@ -86,18 +83,6 @@ struct PyCrew {
     feeders: Mutex<Vec<Py<PyAny>>>,
 }
 
-/// What the feeding thread runs.
-#[pyclass(frozen, module = "manyhands._engine")]
-struct Feeder(Arc<Crew>);
-
-#[pymethods]
-impl Feeder {
-    fn __call__(&self, py: Python<'_>) {
-        py.detach(|| self.0.feed());
-        drop(stray::take());
-    }
-}
-
 /// The parent's half of a seat, while its worker is being started.
 #[pyclass(frozen, name = "Offer", module = "manyhands._engine")]
 struct PyOffer(Mutex<Option<Offer>>);
@@ -106,232 +91,6 @@ impl PyOffer {
     fn take(&self) -> PyResult<Offer> {
         let offer = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         offer.ok_or_else(|| PyValueError::new_err("this offer was answered before"))
-    }
-}
-
-impl PyCrew {
-    /// Publishes `function`, or finds it published: plain functions pickle as their name.
-    fn published(
-        &self,
-        py: Python<'_>,
-        function: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<Published>> {
-        if !function.get_type().is(&self.function_type) {
-            return Ok(None);
-        }
-        let find = || {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.iter()
-                .find(|(known, _)| known.is(function))
-                .map(|(_, published)| published.clone())
-        };
-        if let Some(published) = find() {
-            return Ok(Some(published));
-        }
-        let published = self.crew.publish(codec::pickled(py, function)?);
-        self.crew
-            .name_function(&published, &naming::title(function));
-        let published = (published, name_of(function));
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = (kept.len() >= KEPT_FUNCTIONS).then(|| kept.remove(0));
-        kept.push((function.clone().unbind(), published.clone()));
-        drop(kept);
-        drop(oldest);
-        Ok(Some(published))
-    }
-
-    fn refused(&self, py: Python<'_>, refused: &Refused) -> PyErr {
-        if self.face == Face::Executor && matches!(refused, Refused::Closed) {
-            return PyRuntimeError::new_err("cannot schedule new futures after shutdown");
-        }
-        match refused {
-            Refused::Closed => PyValueError::new_err("Pool not running"),
-            Refused::Over(why) if matches!(**why, engine::Abandoned::Terminated) => {
-                PyValueError::new_err("Pool not running")
-            }
-            Refused::Over(why) => abandoned(py, why, self.face),
-            Refused::Forked => PyRuntimeError::new_err(refused.to_string()),
-        }
-    }
-
-    fn call(
-        &self,
-        py: Python<'_>,
-        job: &Arc<PyJob>,
-        function: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwds: &Bound<'_, PyDict>,
-    ) -> PyResult<()> {
-        let published = self
-            .published(py, function)
-            .map(|published| published.map(|(function, _)| function));
-        self.call_as(py, job, function, published, args, kwds)
-    }
-
-    /// `call`, of a function that was looked up.
-    fn call_as(
-        &self,
-        py: Python<'_>,
-        job: &Arc<PyJob>,
-        function: &Bound<'_, PyAny>,
-        published: PyResult<Option<Arc<Function>>>,
-        args: &Bound<'_, PyTuple>,
-        kwds: &Bound<'_, PyDict>,
-    ) -> PyResult<()> {
-        let encoded = || {
-            let published = published?;
-            let encode = |whole: &Bound<'_, PyAny>| {
-                shared::for_pool(self.crew.pool(), || codec::encode(py, whole))
-            };
-            let (mode, payload) = match (&published, kwds.is_empty()) {
-                (Some(_), true) => (mode::ARGS, encode(args.as_any())?),
-                (Some(_), false) => (
-                    mode::CALL,
-                    encode(PyTuple::new(py, [args.as_any(), kwds.as_any()])?.as_any())?,
-                ),
-                (None, _) => {
-                    job.call_it(self.names.id_of(&self.crew, function));
-                    let whole = PyTuple::new(py, [function, args.as_any(), kwds.as_any()])?;
-                    (mode::WHOLE, encode(whole.as_any())?)
-                }
-            };
-            PyResult::Ok((published, mode, payload))
-        };
-        let (function, mode, payload) = match encoded() {
-            Ok(encoded) => encoded,
-            Err(error) if stray::is_stray(py, &error) => return Err(error),
-            Err(error) => {
-                tell(job, job.fail(py, 0, error), Some(&*self.crew));
-                return Ok(());
-            }
-        };
-        let dynamic: Arc<dyn engine::Job> = job.clone();
-        let task = Task {
-            job: dynamic,
-            index: 0,
-            function,
-            mode,
-            payload,
-            losses: 0,
-        };
-        self.crew.bury();
-        self.crew
-            .submit(task)
-            .map_err(|refused| self.refused(py, &refused))
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "what a map is asked with")]
-    fn feed(
-        &self,
-        py: Python<'_>,
-        job: PyJob,
-        function: &Bound<'_, PyAny>,
-        iterable: &Bound<'_, PyAny>,
-        len: Option<usize>,
-        chunksize: Option<usize>,
-        starred: bool,
-        waits: bool,
-    ) -> PyResult<Handle> {
-        let job = Arc::new(job);
-        let handle = Handle {
-            crew: Arc::clone(&self.crew),
-            job: Arc::clone(&job),
-        };
-        if !self.crew.is_ours() {
-            return Err(self.refused(py, &Refused::Forked));
-        }
-        if !self.crew.is_open() {
-            let why = self.crew.over().map_or(Refused::Closed, Refused::Over);
-            return Err(self.refused(py, &why));
-        }
-        let published = match self.published(py, function) {
-            Ok(Some((published, _))) => Ok(published),
-            Ok(None) => {
-                shared::for_pool(self.crew.pool(), || codec::pickled(py, function)).map(|payload| {
-                    let published = self.crew.publish(payload);
-                    self.crew
-                        .name_function(&published, &naming::title(function));
-                    published
-                })
-            }
-            Err(error) => Err(error),
-        };
-        let iterator = fast::iter(iterable);
-        let (function, iterator) = match (published, iterator) {
-            (Ok(published), Ok(iterator)) => (published, iterator),
-            (Err(error), _) | (_, Err(error)) if stray::is_stray(py, &error) => return Err(error),
-            (Err(error), _) | (_, Err(error)) => {
-                let _ = job.expect(1);
-                tell(&job, job.fail(py, 0, error), Some(&*self.crew));
-                return Ok(handle);
-            }
-        };
-        if let Some(trace) = self.crew.trace() {
-            job.traced(trace, function.id());
-        }
-        let drawer = if is_prompt(&iterator)? {
-            Drawer::Anyone
-        } else if waits {
-            Drawer::Owner(std::thread::current().id())
-        } else {
-            self.start_feeder(py)?;
-            Drawer::Feeder
-        };
-        let workers = self.crew.size();
-        let chunking = match (chunksize, len) {
-            (Some(size), _) => Chunking::Fixed(size),
-            (None, Some(len)) => Chunking::Guided { len, workers },
-            (None, None) => Chunking::Growing { workers },
-        };
-        let single = chunksize == Some(1);
-        let items = Items {
-            job,
-            crew: Arc::downgrade(&self.crew),
-            function,
-            iterator: Some(iterator.unbind()),
-            chunking,
-            starred,
-            single,
-            drawn: 0,
-            index: 0,
-            ended: false,
-            interrupted: None,
-            drawer,
-        };
-        self.crew.bury();
-        self.crew
-            .submit_source(Box::new(items))
-            .map_err(|refused| self.refused(py, &refused))?;
-        Ok(handle)
-    }
-
-    /// Starts the thread that draws input which may wait for something, unless it runs.
-    fn start_feeder(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.feeders().is_empty() {
-            return Ok(());
-        }
-        self.add_feeder(py)
-    }
-
-    /// Starts one more.
-    fn add_feeder(&self, py: Python<'_>) -> PyResult<()> {
-        let feeder = Bound::new(py, Feeder(Arc::clone(&self.crew)))?;
-        let options = PyDict::new(py);
-        options.set_item("target", feeder)?;
-        options.set_item("name", "manyhands-feeder")?;
-        options.set_item("daemon", true)?;
-        let thread = py
-            .import("threading")?
-            .getattr("Thread")?
-            .call((), Some(&options))?;
-        // Starting gives the interpreter up, so no lock is held; and only a thread that runs is kept.
-        thread.call_method0("start")?;
-        self.feeders().push(thread.unbind());
-        Ok(())
-    }
-
-    fn feeders(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
-        self.feeders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -428,13 +187,7 @@ impl PyCrew {
         py: Python<'py>,
         object: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, Shared>> {
-        if !self.crew.is_ours() {
-            return Err(self.refused(py, &Refused::Forked));
-        }
-        if !self.crew.is_open() {
-            let why = self.crew.over().map_or(Refused::Closed, Refused::Over);
-            return Err(self.refused(py, &why));
-        }
+        self.must_be_open(py)?;
         shared::share(py, &self.crew, object)
     }
 
@@ -448,8 +201,7 @@ impl PyCrew {
         kwds: &Bound<'_, PyDict>,
         terms: Option<PyTerms>,
     ) -> PyResult<Py<PyAny>> {
-        let job = PyJob::new(Kind::Single, Some(1), function.clone().unbind(), None, None);
-        let job = Arc::new(job.with_terms(terms.map(|terms| terms.0)));
+        let job = Arc::new(job_of_a_call(function, (None, None), terms));
         self.call(py, &job, function, args, kwds)?;
         match wait(py, &self.crew, &|| job.is_done(), None, Wish::Each) {
             Ok(_) => job.value(py),
@@ -474,14 +226,7 @@ impl PyCrew {
         error_callback: Option<Py<PyAny>>,
         terms: Option<PyTerms>,
     ) -> PyResult<Handle> {
-        let job = PyJob::new(
-            Kind::Single,
-            Some(1),
-            function.clone().unbind(),
-            callback,
-            error_callback,
-        );
-        let job = Arc::new(job.with_terms(terms.map(|terms| terms.0)));
+        let job = Arc::new(job_of_a_call(function, (callback, error_callback), terms));
         self.call(py, &job, function, args, kwds)?;
         self.crew.attend();
         Ok(Handle {
@@ -499,16 +244,10 @@ impl PyCrew {
         error_callback: Option<Py<PyAny>>,
         terms: Option<PyTerms>,
     ) -> Handle {
-        let job = PyJob::new(
-            Kind::Single,
-            Some(1),
-            function.clone().unbind(),
-            callback,
-            error_callback,
-        );
+        let job = job_of_a_call(function, (callback, error_callback), terms);
         Handle {
             crew: Arc::clone(&self.crew),
-            job: Arc::new(job.with_terms(terms.map(|terms| terms.0)).that_waits()),
+            job: Arc::new(job.that_waits()),
         }
     }
 
@@ -547,9 +286,7 @@ impl PyCrew {
             Ok(None) => (Ok(None), name_of(function)),
             Err(error) => (Err(error), name_of(function)),
         };
-        let function_kept = function.clone().unbind();
-        let job = PyJob::new(Kind::Single, Some(1), function_kept, None, None).of_executor(name);
-        let job = Arc::new(job);
+        let job = Arc::new(job_of_a_call(function, (None, None), None).of_executor(name));
         self.call_as(py, &job, function, published, args, kwds)?;
         self.crew.attend();
         Ok(Handle {
@@ -739,6 +476,17 @@ impl PyCrew {
     }
 }
 
+/// A job that is one call, with what to call with its value and with its exception.
+fn job_of_a_call(
+    function: &Bound<'_, PyAny>,
+    (callback, error_callback): Callbacks,
+    terms: Option<PyTerms>,
+) -> PyJob {
+    let function = function.clone().unbind();
+    PyJob::new(Kind::Single, Some(1), function, callback, error_callback)
+        .with_terms(terms.map(|terms| terms.0))
+}
+
 /// What a call, or every call of a pool, asks for: `(retries, soft limit, hard limit, priority)`, the limits in seconds or
 /// None.
 #[derive(Clone, Copy)]
@@ -772,15 +520,6 @@ fn offered_in_python(py: Python<'_>, seat: Seat, offer: Offer) -> PyResult<Offer
         Bound::new(py, seat::Seat::new(seat))?,
         Bound::new(py, PyOffer(Mutex::new(Some(offer))))?,
     ))
-}
-
-/// What messages call a function.
-fn name_of(function: &Bound<'_, PyAny>) -> Arc<str> {
-    let name = function
-        .getattr("__qualname__")
-        .and_then(|name| name.extract::<String>());
-    let name = name.or_else(|_| Ok::<_, PyErr>(function.get_type().qualname()?.to_string()));
-    name.unwrap_or_default().into()
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

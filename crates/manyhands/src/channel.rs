@@ -199,15 +199,12 @@ impl<T: Serialize> Sender<T> {
                 Put::Sent => return Ok(true),
                 _ if deadline.passed() => return Ok(false),
                 Put::Late => {}
-                Put::Full => {
-                    let limit = deadline.left().map_or(LOOK, |left| left.min(LOOK));
-                    self.count.wait_for_room(limit);
-                }
-                Put::Stuffed => {
-                    let limit = deadline.left().map_or(LOOK, |left| left.min(LOOK));
-                    // An error would be a signal: look again.
-                    let _ = poll::writable(self.socket.as_fd(), Some(limit));
-                }
+                Put::Full => self.count.wait_for_room(deadline.left_within(LOOK)),
+                // An error would be a signal: look again.
+                Put::Stuffed => drop(poll::writable(
+                    self.socket.as_fd(),
+                    Some(deadline.left_within(LOOK)),
+                )),
             }
         }
     }

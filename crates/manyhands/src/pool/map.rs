@@ -34,10 +34,30 @@ impl Job for Inbox {
 
 impl Inbox {
     /// Keeps a task's parcel until it has an outcome.
-    pub(super) fn keep(&self, index: u64, kept: Option<Kept>) {
+    fn keep(&self, index: u64, kept: Option<Kept>) {
         if let Some(kept) = kept {
             lock(&self.kept).insert(index, kept);
         }
+    }
+
+    /// Hands in the call that is input `index`, whose outcome comes here.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        crew: &Crew,
+        function: &Arc<Function>,
+        index: u64,
+        cargo: Cargo,
+    ) -> Result<(), Error> {
+        self.keep(index, cargo.kept);
+        let task = engine::Task {
+            job: shared(self),
+            index,
+            function: Some(Arc::clone(function)),
+            mode: cargo.mode,
+            payload: cargo.payload,
+            losses: 0,
+        };
+        crew.submit(task).map_err(|refusal| refused(&refusal))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -182,18 +202,8 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
     }
 
     fn submit(&mut self, index: usize, cargo: Cargo) -> Result<(), Error> {
-        self.inbox.keep(index as u64, cargo.kept);
-        let task = engine::Task {
-            job: shared(&self.inbox),
-            index: index as u64,
-            function: Some(Arc::clone(&self.function)),
-            mode: cargo.mode,
-            payload: cargo.payload,
-            losses: 0,
-        };
-        self.crew
-            .submit(task)
-            .map_err(|refusal| refused(&refusal))?;
+        self.inbox
+            .submit(self.crew, &self.function, index as u64, cargo)?;
         self.open += 1;
         Ok(())
     }

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::map::Inbox;
-use super::{Pool, decode, refused, shared};
-use crate::engine::{self, Function, Waited, Wish};
+use super::{Pool, decode, shared};
+use crate::engine::{Function, Waited, Wish};
 use crate::error::Error;
 
 /// How many inputs may be ahead of the results that were taken, unless something else is asked for.
@@ -139,16 +139,8 @@ where
 
     fn submit(&self, index: u64, input: &I::Item) -> Result<(), Error> {
         let cargo = self.pool.load(input)?;
-        self.inbox.keep(index, cargo.kept);
-        let task = engine::Task {
-            job: shared(&self.inbox),
-            index,
-            function: Some(Arc::clone(&self.function)),
-            mode: cargo.mode,
-            payload: cargo.payload,
-            losses: 0,
-        };
-        self.pool.crew.submit(task).map_err(|no| refused(&no))
+        self.inbox
+            .submit(&self.pool.crew, &self.function, index, cargo)
     }
 
     fn note(&mut self, index: u64, result: Result<R, Error>) {

@@ -165,8 +165,8 @@ impl Lock {
             };
         }
         loop {
-            let left = deadline.left().map_or(LOOK, |left| left.min(LOOK));
-            if block(&words.wait(me), Deadline::after(Some(left))) {
+            let nap = Deadline::after(Some(deadline.left_within(LOOK)));
+            if block(&words.wait(me), nap) {
                 return Ok(Some(LockGuard::of(self)));
             }
             if let Some(pid) = self.free_of_the_dead() {
