@@ -15,6 +15,7 @@ import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -312,3 +313,26 @@ def test_who_is_asked_to_end_gives_the_terminal_back(number: int, screen: Callab
     shown.shows(lambda text: "has no pool now" in text)
     shown.process.send_signal(number)
     assert shown.end() == 128 + number
+
+
+def test_a_film_draws_a_line_anew_when_it_changes() -> None:
+    written = [
+        (0.1, "\x1b[1;1Hsame\x1b[2;1Hone"),
+        (1.0, "\x1b[2;1H\x1b[31mtwo"),
+        (2.0, "\x1b[2;1H\x1b[0m\x1b[2;1Hone"),
+        (2.01, "!"),
+    ]
+    frames = screen_svg._frames(written, 0.5, 10, 3)
+    assert [round(since, 3) for since, _ in frames] == [0, 0.5, 1.51]
+    film = ElementTree.fromstring(screen_svg._svg(frames, 2.0, "top"))
+    lines = ["".join(element.itertext()).strip() for element in film.iter("{http://www.w3.org/2000/svg}text")]
+    assert lines == ["top", "same", "one", "two", "one!"]
+    moves = list(film.iter("{http://www.w3.org/2000/svg}animate"))
+    assert [move.get("values") for move in moves] == [
+        "visible;hidden",
+        "hidden;visible;hidden",
+        "hidden;visible;hidden",
+    ]
+    assert [move.get("keyTimes") for move in moves] == ["0.0000;0.2500", "0.0000;0.2500;0.7550", "0.0000;0.7550;1.0000"]
+    still = ElementTree.fromstring(screen_svg._svg(frames[:1], 1, "top"))
+    assert not list(still.iter("{http://www.w3.org/2000/svg}animate"))
