@@ -8,6 +8,7 @@
 //! chooses a worker, whose mailbox (`worker`) takes it; the worker's [`Desk`] hands it to
 //! `Execute`; the answer is heard by a thread inside [`Crew::wait`], which tells the [`Job`].
 
+mod cancel;
 mod chunking;
 mod crew;
 mod desk;
