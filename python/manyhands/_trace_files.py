@@ -20,6 +20,8 @@ __all__: list[str] = []
 
 # A page with more tasks than this takes long to load; the longest are what one looks for.
 _PAGE_TASKS = 200_000
+# Linux has no process ids from here on.
+_BEYOND_PIDS = 1 << 22
 
 
 def write_json(timeline: Timeline, path: str) -> None:
@@ -51,22 +53,26 @@ def _events(timeline: Timeline) -> Iterator[dict[str, Any]]:
         title = f"{pool.face} of process {pool.pid}: {timeline.command}"
         yield {"ph": "M", "name": "process_name", "pid": at, "tid": 0, "args": {"name": title}}
         yield {"ph": "M", "name": "process_sort_index", "pid": at, "tid": 0, "args": {"sort_index": at}}
+        lanes: set[int] = set()
         for worker in pool.workers.values():
-            yield from _worker_events(timeline, pool, worker, at, us)
+            # Perfetto shows the number beside the name. The kernel gives one to several processes, in time.
+            tid = worker.pid if worker.pid not in lanes else _BEYOND_PIDS + worker.number
+            lanes.add(tid)
+            yield from _worker_events(timeline, pool, worker, {"pid": at, "tid": tid}, us)
         for call in pool.calls.values():
             name = f"{call.how}({pool.name(call.name)})"
-            same = {"cat": "call", "id": f"{at}.{call.number}", "pid": at, "tid": 0, "name": name}
+            same = {"cat": "call", "id2": {"local": str(call.number)}, "pid": at, "tid": 0, "name": name}
             args = {"parts": call.parts, "failed": call.failed, "ended": bool(call.ended)}
             yield {"ph": "b", "ts": us(call.began), **same, "args": args}
             yield {"ph": "e", "ts": us(call.ended or timeline.end), **same}
         yield from _load(pool, at, us)
 
 
-def _worker_events(timeline: Timeline, pool: Pool, worker: Worker, at: int, us: Any) -> Iterator[dict[str, Any]]:
-    tid = worker.number + 1
-    place = {"pid": at, "tid": tid}
-    yield {"ph": "M", "name": "thread_name", **place, "args": {"name": f"worker {worker.number}, process {worker.pid}"}}
-    yield {"ph": "M", "name": "thread_sort_index", **place, "args": {"sort_index": tid}}
+def _worker_events(
+    timeline: Timeline, pool: Pool, worker: Worker, place: dict[str, int], us: Any
+) -> Iterator[dict[str, Any]]:
+    yield {"ph": "M", "name": "thread_name", **place, "args": {"name": f"worker {worker.number}, process"}}
+    yield {"ph": "M", "name": "thread_sort_index", **place, "args": {"sort_index": worker.number + 1}}
     ready = worker.ready or worker.ended or timeline.end
     if worker.tasks:
         ready = min(ready, worker.tasks[0].begun)

@@ -79,7 +79,7 @@ def load(path: Path) -> dict[str, Any]:
             assert event["ts"] >= ends[place] - 0.002
             ends[place] = event["ts"] + event["dur"]
         elif event["ph"] in "be":
-            calls[event["pid"], event["id"]].append(event["ph"])
+            calls[event["pid"], event["id2"]["local"]].append(event["ph"])
     assert all(phases == ["b", "e"] for phases in calls.values()), "every begin has its end"
     assert used <= threads, "every lane has a name"
     assert {pid for pid, _ in used} <= {pid for pid, _ in processes}
