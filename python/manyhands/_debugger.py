@@ -3,7 +3,7 @@
 Always: a terminal is locked while its prompt is shown and no longer, on the terminal's own file, so that other programs
 there wait too and the kernel frees it when whoever has it dies; what a child's stdin, PYTHONBREAKPOINT or another hook say
 comes first.
-Not here: who installs the hook (`process`).
+Not here: who installs the hook (`process`), debuggers that follow children by themselves (`spawn._followed`).
 """
 
 from __future__ import annotations
