@@ -143,7 +143,7 @@ class ForkServer:
                 f"{spawn._finding_us()}from {__package__}.forkserver import main; "
                 f"main({theirs}, {self._preload_modules!r}{words})"
             )
-            command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program]
+            command = spawn._followed([spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program])
             # Ctrl-C is none of its business, from its beginning on; its children see to themselves.
             mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
             try:

@@ -36,7 +36,7 @@ class Popen(popen_fork.Popen):
         read, write = os.pipe()
         try:
             try:
-                command = spawn.get_command_line(pipe_handle=read, parent_sentinel=lifeline)
+                command = spawn._followed(spawn.get_command_line(pipe_handle=read, parent_sentinel=lifeline))
                 passed = {*self._fds, read, lifeline}
                 self._begin(lambda _: util.spawnv_passfds(spawn.get_executable(), command, passed))
             finally:

@@ -315,6 +315,8 @@ class BaseProcess:
             _process_counter = itertools.count(1)
             _children = set()
             util._close_stdin()
+            if sys.breakpointhook is sys.__breakpointhook__ and not os.environ.get("PYTHONBREAKPOINT"):
+                sys.breakpointhook = _breakpoint
             before, _current_process = _current_process, self
             _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
             threading: Any = sys.modules.get("threading")  # not imported for this: few programs of one thread have it
@@ -452,6 +454,13 @@ def _neighbours() -> Any:
     from . import _neighbours
 
     return _neighbours
+
+
+def _breakpoint(*args: Any, **kwargs: Any) -> Any:
+    """What `breakpoint()` calls in a child: its stdin is empty, so pdb has to find the terminal."""
+    from . import _debugger
+
+    return _debugger.stop(sys._getframe(1), *args, **kwargs)
 
 
 def _make_known(process: BaseProcess) -> None:

@@ -68,6 +68,22 @@ def get_command_line(**kwds: Any) -> list[Any]:
     return [get_executable(), *util._args_from_interpreter_flags(), "-c", program, "--multiprocessing-fork"]
 
 
+def _followed(command: list[Any]) -> list[Any]:
+    """Return the command line of a child, changed so that a debugger that follows children is told of this one.
+
+    That of VS Code and PyCharm, pydevd, follows by functions of its own in place of `os.fork`, which is what we call, and of
+    what starts programs in the standard library, which we do not call.
+    """
+    pydevd = sys.modules.get("_pydev_bundle.pydev_monkey")
+    if pydevd is None or getattr(os.fork, "__name__", None) != "new_fork":  # as it is when it is to follow
+        return command
+    if not getattr(pydevd, "_get_apply_arg_patching", lambda: True)():
+        return command
+    command = pydevd.patch_args([os.fsdecode(word) for word in command])
+    pydevd.send_process_created_message()
+    return command
+
+
 def _finding_us() -> str:
     """Return code that lets an interpreter with whatever flags import this very package."""
     # At the end of the path: what lies beside this package must not hide the standard library.
