@@ -77,7 +77,7 @@
 //!
 //! # Features
 //!
-//! - `tokio`: `Receiver::into_async`, to await messages. Tasks of a pool are futures without it, for any runtime.
+//! - `tokio`: `Receiver::into_async` and `Sender::into_async`, to await messages and room for them. Tasks of a pool are futures without it, for any runtime.
 //!
 //! # Platforms
 //!
@@ -104,7 +104,7 @@ mod typed;
 
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
-pub use channel::AsyncReceiver;
+pub use channel::{AsyncReceiver, AsyncSender};
 pub use channel::{Pipe, Receiver, SendError, Sender, channel, pipe};
 pub use error::{Died, Error, Panicked};
 pub use init::init;
