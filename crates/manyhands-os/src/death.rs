@@ -99,8 +99,9 @@ fn checked(pid: i32) -> io::Result<Pid> {
 
 /// What `/proc/PID/stat` says of a process.
 struct Stat {
-    /// A letter: `Z` is a process that ended and was not fetched yet.
+    /// A letter: `Z` is a process whose first thread ended, and that was not fetched yet.
     state: u8,
+    threads: u32,
     started: u64,
 }
 
@@ -127,13 +128,19 @@ impl Stat {
         let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        // The state is field 3 and the start time field 22.
-        let started = fields.nth(18)?.parse().ok()?;
-        Some(Stat { state, started })
+        // The state is field 3, the number of threads field 20 and the start time field 22.
+        let threads = fields.nth(16)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
+        Some(Stat {
+            state,
+            threads,
+            started,
+        })
     }
 
+    /// Whether no thread of it runs any more: the first one may have ended before others, for good or for an instant.
     fn is_dead(&self) -> bool {
-        matches!(self.state, b'Z' | b'X' | b'x')
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
     }
 }
 
@@ -287,7 +294,7 @@ mod tests {
     fn a_stat_file_is_read_whatever_the_name_is() {
         let text = b"42 (a) Z 1 2 (x) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 0 0\n";
         let stat = Stat::parse(text).unwrap();
-        assert_eq!((stat.state, stat.started), (b'S', 98765));
+        assert_eq!((stat.state, stat.threads, stat.started), (b'S', 1, 98765));
         for bad in [
             &b""[..],
             b"42 (x",
@@ -297,6 +304,17 @@ mod tests {
         ] {
             assert!(Stat::parse(bad).is_none());
         }
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_alone_has_ended_lives() {
+        let stat = |state: &str, threads: u32| {
+            let text =
+                format!("42 (x) {state} 1 42 42 0 -1 0 1 2 3 4 5 6 7 8 20 0 {threads} 0 98765 0");
+            Stat::parse(text.as_bytes()).unwrap()
+        };
+        assert!(stat("Z", 1).is_dead() && stat("X", 0).is_dead());
+        assert!(!stat("Z", 2).is_dead() && !stat("R", 1).is_dead());
     }
 
     #[test]

@@ -18,6 +18,10 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+mod exclusive;
+
+pub use exclusive::Exclusive;
+
 use crate::error;
 use crate::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use crate::fork_state::{self, ParentFd};
@@ -70,6 +74,10 @@ impl Memfd {
     ///
     /// `name` is for people: `/proc/PID/fd` shows it.
     pub fn create(name: &str, len: u64) -> io::Result<Memfd> {
+        Memfd::make(name, len, Mode::RUSR | Mode::WUSR)
+    }
+
+    fn make(name: &str, len: u64, mode: Mode) -> io::Result<Memfd> {
         if len == 0 || i64::try_from(len).is_err() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -85,7 +93,7 @@ impl Memfd {
             )
         };
         let fd = create_fd(name).map_err(|e| error::context(e, what()))?;
-        rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(|e| error::context(e, what()))?;
+        rustix::fs::fchmod(&fd, mode).map_err(|e| error::context(e, what()))?;
         rustix::fs::ftruncate(&fd, len).map_err(|e| error::context(e, what()))?;
         if is_counted() && len <= GOT_WHOLE {
             rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len)
@@ -95,8 +103,13 @@ impl Memfd {
         Ok(Memfd { fd, len })
     }
 
-    /// The memfd that another process made and passed on; refused unless its length is sealed.
+    /// The memfd that another process made and passed on; refused unless its length is sealed, and if it is
+    /// [`Exclusive`].
     pub fn from_fd(fd: OwnedFd) -> io::Result<Memfd> {
+        Memfd::check(fd, false)
+    }
+
+    fn check(fd: OwnedFd, is_exclusive: bool) -> io::Result<Memfd> {
         let number = fd.as_raw_fd();
         let refused = |why: &str| {
             io::Error::new(
@@ -119,6 +132,9 @@ impl Memfd {
         }
         let stat = rustix::fs::fstat(&fd)
             .map_err(|e| error::context(e, format!("could not look at descriptor {number}")))?;
+        if exclusive::is_marked(&stat) != is_exclusive {
+            return Err(refused("it is memory of another kind"));
+        }
         match u64::try_from(stat.st_size) {
             Ok(len) if len > 0 => Ok(Memfd { fd, len }),
             _ => Err(refused("it is empty")),

@@ -23,9 +23,12 @@ use crate::atomics::Ordering::{Acquire, Relaxed, Release};
 use crate::atomics::{AtomicU32, AtomicU64, full_fence};
 use crate::error::Malformed;
 use crate::layout::{AT_MAGIC, AT_VERSION, FRAME_HEADER_LEN, Head, UNIT};
-use crate::region::{Region, check_origin};
+use crate::region::Region;
+#[cfg(not(loom))]
+use crate::region::check_origin;
 use crate::ring::{Found, Place, check_position, frame_len, out_of_range};
 use manyhands_os::crash_point;
+#[cfg(not(loom))]
 use manyhands_os::memory::Mapping;
 use std::sync::Arc;
 
@@ -88,7 +91,10 @@ impl Fifo {
     /// The ring that another process made.
     #[cfg(not(loom))]
     pub fn attach(mapping: Arc<Mapping>) -> Result<Fifo, Malformed> {
-        Fifo::attach_in(Region::of(mapping))
+        let region = Region::of(mapping);
+        let place = place_in(&region)?;
+        check_origin(&region, MAGIC, VERSION)?;
+        Ok(Fifo::new(region, place))
     }
 
     pub(crate) fn create_in(region: Arc<Region>) -> Fifo {
@@ -96,12 +102,6 @@ impl Fifo {
         region.u32_at(AT_VERSION).store(VERSION, Relaxed);
         region.u64_at(AT_MAGIC).store(MAGIC, Release); // pairs with the load in `check_origin`
         Fifo::new(region, place)
-    }
-
-    pub(crate) fn attach_in(region: Arc<Region>) -> Result<Fifo, Malformed> {
-        let place = place_in(&region)?;
-        check_origin(&region, MAGIC, VERSION)?;
-        Ok(Fifo::new(region, place))
     }
 
     /// The longest payload that ever has room.

@@ -34,6 +34,8 @@ mod atomics;
 mod doorbell;
 mod error;
 pub mod fifo;
+#[cfg(not(loom))]
+pub mod guarded;
 mod layout;
 #[cfg(not(loom))]
 pub mod log;

@@ -122,10 +122,6 @@ impl Region {
         &self.halves[&at]
     }
 
-    pub(crate) fn u32s_at<const N: usize>(&self, at: usize, words: [usize; N]) -> [&AtomicU32; N] {
-        words.map(|word| self.u32_at(at + word))
-    }
-
     fn place(&self, at: usize, len: usize) -> *mut u8 {
         assert!(at + len <= self.len);
         // SAFETY: inside of the box, which is freed when the region is dropped.

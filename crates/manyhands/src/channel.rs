@@ -31,12 +31,16 @@ mod count;
 mod pipe;
 #[cfg(feature = "tokio")]
 mod ready;
+#[cfg(feature = "tokio")]
+mod room;
 mod wire;
 
 use count::Count;
 pub use pipe::{Pipe, pipe};
 #[cfg(feature = "tokio")]
 pub use ready::AsyncReceiver;
+#[cfg(feature = "tokio")]
+pub use room::AsyncSender;
 use wire::Message;
 
 /// How long a sender that waits for room sleeps before it looks whether receivers are left.
@@ -192,8 +196,7 @@ impl<T: Serialize> Sender<T> {
 
     fn send_until(&self, value: &T, deadline: Deadline) -> Result<bool, Error> {
         let (text, parcel) = typed::encode_value("the message", Way::Letter, &[], value)?;
-        let message = Message::new(&text, &parcel)
-            .map_err(Error::system(format!("send {} bytes", text.len())))?;
+        let message = Message::new(&text, &parcel)?;
         loop {
             match self.put(&message, deadline)? {
                 Put::Sent => return Ok(true),
@@ -208,7 +211,9 @@ impl<T: Serialize> Sender<T> {
             }
         }
     }
+}
 
+impl<T> Sender<T> {
     /// Sends it if there is room.
     fn put(&self, message: &Message<'_>, deadline: Deadline) -> Result<Put, Error> {
         let socket = self.socket.as_fd();
@@ -244,6 +249,7 @@ impl<T: Serialize> Sender<T> {
 }
 
 /// What became of one try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Put {
     Sent,
     /// As many messages wait as may.
@@ -487,6 +493,16 @@ impl<T> Receiver<T> {
     pub fn capacity(&self) -> usize {
         self.count.capacity()
     }
+}
+
+/// An end's socket once more, for a runtime to watch while nobody uses it; with a descriptor of its own, because a
+/// runtime takes each once.
+#[cfg(feature = "tokio")]
+fn watched(socket: &Handle) -> io::Result<tokio::net::UnixDatagram> {
+    tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+    let socket = std::os::unix::net::UnixDatagram::from(socket.try_clone()?);
+    socket.set_nonblocking(true)?; // nobody who has it waits in a call (`packet`)
+    tokio::net::UnixDatagram::from_std(socket)
 }
 
 /// The text of a message that a socket has.

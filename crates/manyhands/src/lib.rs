@@ -33,8 +33,8 @@
 //! ```
 //!
 //! Processes talk through typed [channels](channel) and [pipes](pipe), wait for each other with
-//! [`Lock`], [`Semaphore`], [`Condition`], [`Event`] and [`Barrier`], and share memory as [`SharedSlice`] and
-//! [`Bytes`]. All of these are values that go to a child or to a task as part of its argument:
+//! [`Lock`], [`Semaphore`], [`Condition`], [`Event`] and [`Barrier`], and share memory as [`SharedSlice`],
+//! [`LockedSlice`] and [`Bytes`]. All of these are values that go to a child or to a task as part of its argument:
 //!
 //! ```
 //! use manyhands::{Error, Pool, Sender, channel};
@@ -77,7 +77,7 @@
 //!
 //! # Features
 //!
-//! - `tokio`: `Receiver::into_async`, to await messages. Tasks of a pool are futures without it, for any runtime.
+//! - `tokio`: `Receiver::into_async` and `Sender::into_async`, to await messages and room for them. Tasks of a pool are futures without it, for any runtime.
 //!
 //! # Platforms
 //!
@@ -104,7 +104,7 @@ mod typed;
 
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
-pub use channel::AsyncReceiver;
+pub use channel::{AsyncReceiver, AsyncSender};
 pub use channel::{Pipe, Receiver, SendError, Sender, channel, pipe};
 pub use error::{Died, Error, Panicked};
 pub use init::init;
@@ -112,7 +112,7 @@ pub use manyhands_os::death::ExitStatus;
 pub use manyhands_shm::scalars::Scalar;
 pub use pool::{Pool, PoolBuilder, Results, Task};
 pub use process::{Process, ProcessBuilder};
-pub use shared::{Bytes, SharedSlice};
+pub use shared::{Bytes, LockedSlice, SharedSlice, SliceGuard};
 pub use sync::{Barrier, BarrierWait, Condition, Event, Lock, LockGuard, Permit, Semaphore};
 
 /// The README's example, for `cargo test --doc`.

@@ -53,6 +53,9 @@ struct Cargo {
 /// How long workers of a terminated pool may take to end before they are killed.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// More processes than this no Linux has: the kernel's `PID_MAX_LIMIT`.
+const MOST_WORKERS: usize = 1 << 22;
+
 /// Worker processes that run functions of this program.
 ///
 /// A pool may be shared by threads: every method takes `&self`. Its workers are this same
@@ -307,6 +310,43 @@ impl Pool {
         self.crew.size()
     }
 
+    /// Changes how many workers the pool keeps, while tasks run.
+    ///
+    /// Those that are missing are started now, or after a pause if starts have just failed. Of too many, those leave that have the least to do, each when it has done
+    /// the task that it runs; what they have not begun goes to others, so nothing is lost.
+    ///
+    /// # Errors
+    /// [`Error::NoWorkers`] for 0, [`Error::OutOfRange`] for more than a system can have (2²²), [`Error::System`] if
+    /// workers cannot be started: then the pool keeps as many as before. [`Error::Closed`], [`Error::Terminated`] and
+    /// [`Error::Broken`] if it takes no more tasks.
+    ///
+    /// ```
+    /// # use manyhands::Pool;
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// # manyhands::init();
+    /// let pool = Pool::builder().workers(1).build()?;
+    /// let tasks: Vec<_> = (0..100).map(|n: u64| pool.submit(|n| n * n, n)).collect::<Result<_, _>>()?;
+    /// pool.resize(4)?; // there is more to do than was thought
+    /// assert_eq!(pool.workers(), 4);
+    /// for (n, task) in (0..).zip(tasks) {
+    ///     assert_eq!(task.wait()?, n * n);
+    /// }
+    /// pool.resize(1)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resize(&self, workers: usize) -> Result<(), Error> {
+        check_number(workers)?;
+        let before = self.workers();
+        self.tend(); // whoever leaves is seen off, though nobody waits for a task
+        let resize = |workers| self.crew.resize(workers).map_err(|no| refused(&no));
+        resize(workers)?;
+        self.crew.staff().map_err(|error| {
+            let _ = resize(before); // or it would try for ever
+            Error::system(format!("resize a pool to {workers} workers"))(error)
+        })
+    }
+
     /// The process ids of the workers that there are at this moment.
     ///
     /// ```
@@ -481,6 +521,20 @@ impl Drop for Pool {
         if let Some(tender) = tender {
             let _ = tender.join();
         }
+    }
+}
+
+/// Refuses numbers of workers that no pool can have.
+fn check_number(workers: usize) -> Result<(), Error> {
+    match workers {
+        0 => Err(Error::NoWorkers),
+        1..=MOST_WORKERS => Ok(()),
+        _ => Err(Error::OutOfRange {
+            what: "the number of a pool's workers",
+            value: workers as u64,
+            low: 1,
+            high: MOST_WORKERS as u64,
+        }),
     }
 }
 

@@ -16,6 +16,7 @@ mod barrier;
 mod condition;
 mod event;
 mod lock;
+mod owned;
 mod place;
 mod semaphore;
 
@@ -24,6 +25,7 @@ pub use condition::Condition;
 pub use event::Event;
 pub(crate) use event::{await_event, set_event};
 pub use lock::{Lock, LockGuard};
+pub(crate) use owned::{Owned, take};
 pub(crate) use place::{Place, PlaceNote};
 pub use semaphore::{Permit, Semaphore};
 
@@ -43,7 +45,7 @@ fn me() -> Holder {
 }
 
 /// Waits until `wait` is done, true, or the deadline has passed, false.
-fn block(wait: &impl Wait, deadline: Deadline) -> bool {
+pub(crate) fn block(wait: &impl Wait, deadline: Deadline) -> bool {
     spin(wait);
     let mut nap = FIRST_NAP;
     loop {

@@ -158,6 +158,14 @@ mod tokio_trials {
             an_await_ends_when_the_last_sender_is_killed,
             a_receive_that_is_dropped_loses_nothing,
             outside_of_a_runtime_is_an_error,
+            sends_wait_for_room_while_other_tasks_run,
+            several_send_on_one_channel,
+            a_send_that_is_dropped_sends_nothing_or_all,
+            a_send_wakes_when_a_slow_receiver_takes_one,
+            a_send_ends_when_the_last_receiver_is_killed,
+            large_messages_are_sent_when_the_kernel_takes_them,
+            a_send_may_move_from_thread_to_thread,
+            a_runtime_without_a_timer_is_refused_at_once,
         ]
     }
 
@@ -238,8 +246,167 @@ mod tokio_trials {
         child.join().unwrap();
     }
 
+    fn sum(from: Receiver<u64>) -> u64 {
+        from.iter().map(Result::unwrap).sum()
+    }
+
+    fn sends_wait_for_room_while_other_tasks_run() {
+        let (to, from) = channel(3).unwrap();
+        let child = Process::spawn(sum, from).unwrap();
+        run(async {
+            let to = to.into_async().unwrap();
+            for n in 0..5000 {
+                to.send(n).await.unwrap();
+            }
+        });
+        assert_eq!(child.join().unwrap(), (0..5000).sum());
+        // With one thread for both ends.
+        let (to, from) = channel(1).unwrap();
+        run(async {
+            let (to, from) = (to.into_async().unwrap(), from.into_async().unwrap());
+            let send = async {
+                for n in 0..2000_u64 {
+                    to.send(n).await.unwrap();
+                }
+            };
+            let receive = async {
+                for n in 0..2000 {
+                    assert_eq!(from.recv().await.unwrap(), n);
+                }
+            };
+            tokio::join!(send, receive);
+        });
+    }
+
+    fn several_send_on_one_channel() {
+        let (to, from) = channel(2).unwrap();
+        let child = Process::spawn(sum, from).unwrap();
+        run(async {
+            let other = to.clone().into_async().unwrap();
+            let to = to.into_async().unwrap();
+            let send = async |to: &manyhands::AsyncSender<u64>| {
+                for n in 0..700 {
+                    to.send(n).await.unwrap();
+                }
+            };
+            tokio::join!(send(&to), send(&to), send(&other));
+        });
+        assert_eq!(child.join().unwrap(), 3 * (0..700).sum::<u64>());
+    }
+
+    fn a_send_that_is_dropped_sends_nothing_or_all() {
+        let (to, from) = channel::<u64>(2).unwrap();
+        let child = Process::spawn(|from: Receiver<u64>| from.iter().count(), from).unwrap();
+        let mut sent = 0;
+        run(async {
+            let to = to.into_async().unwrap();
+            for n in 0..2000 {
+                tokio::select! {
+                    biased;
+                    done = to.send(n) => {
+                        done.unwrap();
+                        sent += 1;
+                    }
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        });
+        assert_eq!(child.join().unwrap(), sent);
+    }
+
+    fn a_send_wakes_when_a_slow_receiver_takes_one() {
+        fn take_one((from, go, stay): (Receiver<Vec<u8>>, Event, Event)) {
+            go.wait();
+            from.recv().unwrap();
+            stay.wait();
+        }
+        // With more bytes on their way than let the kernel tell of room, too.
+        for len in [1, 10_000] {
+            let (to, from) = channel(10).unwrap();
+            let (go, stay) = (Event::new().unwrap(), Event::new().unwrap());
+            let child = Process::spawn(take_one, (from, go.clone(), stay.clone())).unwrap();
+            run(async {
+                let to = to.into_async().unwrap();
+                for _ in 0..10 {
+                    to.send(vec![7; len]).await.unwrap();
+                }
+                assert!(matches!(
+                    to.try_send(vec![]).unwrap_err().error,
+                    Error::Full
+                ));
+                let sending = to.send(vec![8]);
+                tokio::pin!(sending);
+                let wait = tokio::time::timeout(Duration::from_millis(20), &mut sending);
+                wait.await.unwrap_err();
+                go.set();
+                sending.await.unwrap(); // and nobody takes another one
+            });
+            stay.set();
+            child.join().unwrap();
+        }
+    }
+
+    fn a_send_ends_when_the_last_receiver_is_killed() {
+        fn stay((_from, begun): (Receiver<u8>, Event)) {
+            begin_and_sleep(begun);
+        }
+        let (to, from) = channel(1).unwrap();
+        let begun = Event::new().unwrap();
+        let child = Process::spawn(stay, (from, begun.clone())).unwrap();
+        begun.wait();
+        run(async {
+            let to = to.into_async().unwrap();
+            to.send(1).await.unwrap();
+            let (sent, ()) = tokio::join!(to.send(2), async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                child.kill().unwrap();
+            });
+            let refused = sent.unwrap_err();
+            assert!(matches!(refused.error, Error::Disconnected { .. }));
+            assert_eq!(refused.value, 2);
+        });
+    }
+
+    fn large_messages_are_sent_when_the_kernel_takes_them() {
+        fn lengths(from: Receiver<Vec<u8>>) -> usize {
+            from.iter().map(|bytes| bytes.unwrap().len()).sum()
+        }
+        let (to, from) = channel(1000).unwrap();
+        let child = Process::spawn(lengths, from).unwrap();
+        run(async {
+            let to = to.into_async().unwrap();
+            for n in 0..300 {
+                to.send(vec![0; [15_000, 100_000][n % 2]]).await.unwrap();
+            }
+        });
+        assert_eq!(child.join().unwrap(), 150 * 115_000);
+    }
+
+    fn a_send_may_move_from_thread_to_thread() {
+        fn is_send<F: Future + Send>(future: F) -> F {
+            future
+        }
+        let (to, from) = channel(1).unwrap();
+        run(is_send(async move {
+            to.into_async().unwrap().send(vec![1_u8]).await.unwrap();
+        }));
+        assert_eq!(from.recv().unwrap(), [1]);
+    }
+
+    fn a_runtime_without_a_timer_is_refused_at_once() {
+        let (to, _from) = channel::<u8>(1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        let make = || runtime.block_on(async { to.into_async() });
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err());
+    }
+
     fn outside_of_a_runtime_is_an_error() {
-        let (_to, from) = channel::<u8>(1).unwrap();
+        let (to, from) = channel::<u8>(1).unwrap();
+        let error = to.into_async().unwrap_err();
+        assert!(error.to_string().contains("in a tokio runtime"), "{error}");
         let error = from.into_async().unwrap_err();
         assert!(error.to_string().contains("in a tokio runtime"), "{error}");
     }

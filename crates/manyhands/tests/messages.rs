@@ -149,6 +149,40 @@ fn shared_memory_holds_numbers_alone() {
 }
 
 #[test]
+fn locked_numbers_are_reached_through_their_guard_alone() {
+    says(
+        "a_locked_slice_without_its_lock.rs",
+        &[
+            "error[E0608]",
+            "cannot index into a value of type `LockedSlice<u32>`",
+        ],
+    );
+    says(
+        "a_slice_that_outlives_its_guard.rs",
+        &[
+            "error[E0505]",
+            "cannot move out of `guard` because it is borrowed",
+        ],
+    );
+    says(
+        "a_slice_guard_in_another_thread.rs",
+        &[
+            "error[E0277]",
+            "cannot be sent between threads safely",
+            "SliceGuard",
+        ],
+    );
+    says(
+        "a_slice_guard_as_an_argument.rs",
+        &["SliceGuard", "serde::Serialize` is not satisfied"],
+    );
+    says(
+        "a_locked_slice_of_pointers.rs",
+        &["is no number that shared memory can hold"],
+    );
+}
+
+#[test]
 fn results_are_taken_while_their_pool_is_there() {
     says(
         "results_that_outlive_their_pool.rs",

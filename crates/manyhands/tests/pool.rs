@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Scratch, children, open_fds, play, runs, scene, until};
-use manyhands::{Error, ExitStatus, Pool, Process};
+use manyhands::{Barrier, Error, Event, ExitStatus, Pool, Process};
 use serde::{Deserialize, Serialize};
 
 fn main() -> ExitCode {
@@ -63,6 +63,13 @@ fn main() -> ExitCode {
         the_initializer_runs_once_a_worker,
         an_initializer_that_fails_breaks_the_pool,
         a_pool_without_workers_is_an_error,
+        a_pool_grows_while_tasks_wait_for_each_other,
+        a_pool_shrinks_and_loses_no_task,
+        a_busy_worker_leaves_when_its_task_is_done,
+        sizes_change_again_and_again,
+        a_killed_worker_of_a_resized_pool_is_replaced,
+        bad_sizes_are_refused_and_a_closed_pool_has_none,
+        a_pool_that_cannot_grow_stays_as_it_is,
         a_closed_pool_does_what_it_has,
         join_waits_for_every_task,
         terminate_gives_up_what_is_not_done,
@@ -80,6 +87,7 @@ fn scenes(scene: &str) -> ExitCode {
     match scene {
         "leak" => scene_leak(),
         "print" => scene_print(),
+        "no_room" => scene_no_room(),
         other => panic!("no such scene: {other}"),
     }
     ExitCode::SUCCESS
@@ -912,6 +920,134 @@ fn a_pool_without_workers_is_an_error() {
         Pool::builder().initializer(|_: Shy| (), Shy).build(),
         Err(Error::Encode { .. })
     ));
+}
+
+fn process_id((): ()) -> i32 {
+    std::process::id() as i32
+}
+
+fn a_pool_grows_while_tasks_wait_for_each_other() {
+    fn meet(barrier: Barrier) -> i32 {
+        barrier.wait().unwrap();
+        process_id(())
+    }
+    let barrier = Barrier::new(3).unwrap();
+    let pool = pool(1);
+    let meet = |_| pool.submit(meet, barrier.clone()).unwrap();
+    let tasks: Vec<_> = (0..3).map(meet).collect();
+    pool.resize(3).unwrap(); // all three have to run at once
+    let pids: HashSet<_> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
+    assert_eq!((pids.len(), pool.pids().len(), pool.workers()), (3, 3, 3));
+}
+
+fn a_pool_shrinks_and_loses_no_task() {
+    fn later(n: u64) -> u64 {
+        std::thread::sleep(Duration::from_millis(1));
+        n
+    }
+    let pool = pool(4);
+    let tasks: Vec<_> = (0..300).map(|n| pool.submit(later, n).unwrap()).collect();
+    pool.resize(1).unwrap();
+    assert!(
+        tasks
+            .into_iter()
+            .map(|task| task.wait().unwrap())
+            .eq(0..300)
+    );
+    until("three have left", || pool.pids().len() == 1);
+    assert_eq!(
+        pool.map(process_id, [(); 20]).unwrap(),
+        [pool.pids()[0]; 20]
+    );
+}
+
+fn a_busy_worker_leaves_when_its_task_is_done() {
+    fn note_and_wait((begun, gate): (Event, Event)) {
+        begun.set();
+        gate.wait();
+    }
+    let gate = Event::new().unwrap();
+    let pool = pool(2);
+    let begun = [Event::new().unwrap(), Event::new().unwrap()];
+    let submit = |begun: &Event| pool.submit(note_and_wait, (begun.clone(), gate.clone()));
+    let tasks = begun.each_ref().map(|begun| submit(begun).unwrap());
+    begun.iter().for_each(Event::wait);
+    pool.resize(1).unwrap();
+    gate.set();
+    tasks.into_iter().for_each(|task| task.wait().unwrap());
+    until("one has left", || pool.pids().len() == 1); // and nobody waits for a task
+    assert_eq!(pool.map(square, [3]).unwrap(), [9]);
+}
+
+fn sizes_change_again_and_again() {
+    let pool = pool(2);
+    let squares = pool.imap(square, 0..600).unwrap().enumerate();
+    for (n, value) in squares {
+        assert_eq!(value.unwrap(), (n * n) as u64);
+        if n % 60 == 0 {
+            pool.resize(1 + n / 60 % 4).unwrap();
+        }
+    }
+    pool.join().unwrap();
+}
+
+fn a_killed_worker_of_a_resized_pool_is_replaced() {
+    let pool = pool(1);
+    pool.resize(2).unwrap();
+    let died = pool.submit(|()| std::process::abort(), ()).unwrap().wait();
+    assert!(matches!(died, Err::<(), _>(Error::Died(_))));
+    until("there are two again", || {
+        pool.map(square, [2]).unwrap();
+        pool.pids().len() == 2
+    });
+}
+
+fn bad_sizes_are_refused_and_a_closed_pool_has_none() {
+    let pool = pool(1);
+    assert!(matches!(pool.resize(0), Err(Error::NoWorkers)));
+    for absurd in [(1 << 22) + 1, usize::MAX] {
+        let error = pool.resize(absurd).unwrap_err();
+        assert!(matches!(error, Error::OutOfRange { .. }), "{error}");
+        let error = Pool::builder().workers(absurd).build().unwrap_err();
+        assert!(
+            error.to_string().contains("1 to 4194304 are possible"),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        (pool.workers(), pool.map(square, [3]).unwrap()),
+        (1, vec![9])
+    );
+    pool.close();
+    assert!(matches!(pool.resize(2), Err(Error::Closed)));
+    pool.terminate();
+    assert!(matches!(pool.resize(2), Err(Error::Terminated)));
+}
+
+fn a_pool_that_cannot_grow_stays_as_it_is() {
+    play("no_room");
+}
+
+/// With no more descriptors to be had than a few workers need.
+fn scene_no_room() {
+    let pool = pool(1);
+    pool.map(square, [1]).unwrap();
+    let mut held = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        held.push(file);
+    }
+    held.truncate(held.len() - 30); // for one or two more
+    let error = pool.resize(100).unwrap_err().to_string();
+    assert!(error.contains("resize a pool to 100 workers"), "{error}");
+    assert_eq!(pool.workers(), 1);
+    drop(held);
+    assert_eq!(pool.map(square, 0..100).unwrap()[99], 99 * 99);
+    until("one is left", || pool.pids().len() == 1);
+    pool.resize(2).unwrap();
+    until("there are two, after a pause", || {
+        pool.map(square, 0..100).unwrap();
+        pool.pids().len() == 2
+    });
 }
 
 fn a_closed_pool_does_what_it_has() {

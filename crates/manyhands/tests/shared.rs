@@ -2,11 +2,16 @@
 
 mod common;
 
+use std::marker::PhantomData;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 
 use common::{open_fds, play, scene};
-use manyhands::{Bytes, Error, Pool, Process, SharedSlice, channel};
+use manyhands::{
+    Bytes, Error, Event, Lock, LockedSlice, Pool, Process, Sender, SharedSlice, channel,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 fn main() -> ExitCode {
     manyhands::init();
@@ -33,8 +38,193 @@ fn main() -> ExitCode {
         bytes_go_by_other_formats_as_bytes,
         a_pool_keeps_its_memory_when_answers_are_kept,
         nothing_is_left_open,
+        a_locked_slice_is_one_processes_at_a_time,
+        a_locked_slice_is_one_threads_at_a_time,
+        a_locked_slice_whose_owner_was_killed_says_so_once,
+        a_locked_slice_of_a_killed_owner_wakes_its_waiter,
+        a_locked_slice_is_no_other_memory_and_no_other_numbers,
+        a_locked_slice_goes_through_channels_and_survives_its_maker,
+        a_panic_gives_a_locked_slice_back,
     ];
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
+}
+
+/// Adds one to the first number, and writes it everywhere, one after the other.
+fn count_up((numbers, times): (LockedSlice<u64>, usize)) {
+    for _ in 0..times {
+        let mut numbers = numbers.lock().unwrap();
+        let next = numbers[0] + 1;
+        assert!(numbers.iter().all(|number| *number == next - 1));
+        numbers.iter_mut().for_each(|number| *number = next);
+    }
+}
+
+fn a_locked_slice_is_one_processes_at_a_time() {
+    let numbers = LockedSlice::<u64>::new(100).unwrap();
+    let pool = Pool::builder().workers(3).build().unwrap();
+    pool.map(count_up, (0..12).map(|_| (numbers.clone(), 500)))
+        .unwrap();
+    assert!(numbers.lock().unwrap().iter().all(|n| *n == 6000));
+    assert_eq!(numbers.owner(), None);
+}
+
+fn a_locked_slice_is_one_threads_at_a_time() {
+    let numbers = LockedSlice::<u64>::new(100).unwrap();
+    // Another mapping of the same memory, too.
+    let (to, from) = channel(1).unwrap();
+    to.send(numbers.clone()).unwrap();
+    let again = from.recv().unwrap();
+    std::thread::scope(|scope| {
+        for numbers in [&numbers, &again, &again] {
+            scope.spawn(|| count_up((numbers.clone(), 1000)));
+        }
+    });
+    let guard = numbers.lock().unwrap();
+    assert_eq!(guard[99], 3000);
+    assert!(matches!(again.lock(), Err(Error::Deadlock)));
+    assert!(matches!(again.try_lock(), Err(Error::Deadlock)));
+    std::thread::scope(|scope| {
+        let elsewhere = scope.spawn(|| {
+            assert!(again.try_lock().unwrap().is_none());
+            let soon = std::time::Duration::from_millis(5);
+            assert!(again.lock_timeout(soon).unwrap().is_none());
+        });
+        elsewhere.join().unwrap();
+    });
+    drop(guard);
+    assert!(again.try_lock().unwrap().is_some());
+}
+
+fn die_holding((numbers, begun): (LockedSlice<u64>, Event)) {
+    let mut numbers = numbers.lock().unwrap();
+    numbers[0] = 7;
+    begun.set();
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
+
+fn a_locked_slice_whose_owner_was_killed_says_so_once() {
+    let numbers = LockedSlice::<u64>::new(2).unwrap();
+    let begun = Event::new().unwrap();
+    let child = Process::spawn(die_holding, (numbers.clone(), begun.clone())).unwrap();
+    begun.wait();
+    assert_eq!(numbers.owner(), Some(child.pid()));
+    assert!(numbers.try_lock().unwrap().is_none());
+    let pid = child.pid();
+    child.kill().unwrap();
+    child.join().unwrap_err();
+    let error = numbers.lock().map(drop).unwrap_err();
+    assert!(matches!(error, Error::OwnerDied { pid: dead } if dead == pid));
+    assert_eq!(*numbers.lock().unwrap(), [7, 0]); // as it was left
+}
+
+fn a_locked_slice_of_a_killed_owner_wakes_its_waiter() {
+    let numbers = LockedSlice::<u64>::new(2).unwrap();
+    let begun = Event::new().unwrap();
+    let child = Process::spawn(die_holding, (numbers.clone(), begun.clone())).unwrap();
+    begun.wait();
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            let numbers = numbers.clone();
+            std::thread::spawn(move || matches!(numbers.lock(), Err(Error::OwnerDied { .. })))
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    child.kill().unwrap();
+    let told: Vec<_> = waiters
+        .into_iter()
+        .map(|waiter| waiter.join().unwrap())
+        .collect();
+    assert_eq!(told.iter().filter(|told| **told).count(), 1, "{told:?}");
+}
+
+/// One thing on its way out and another one on its way in, as a program may say that has written both by hand.
+struct Swapped<A, B>(Option<A>, PhantomData<B>);
+
+impl<A: Serialize, B> Serialize for Swapped<A, B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().unwrap().serialize(serializer)
+    }
+}
+
+impl<'de, A, B: Deserialize<'de>> Deserialize<'de> for Swapped<A, B> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        B::deserialize(input).map(|_| Self(None, PhantomData))
+    }
+}
+
+fn swapped<A: Serialize, B: DeserializeOwned>(value: A) -> String {
+    let (to, from) = channel::<Swapped<A, B>>(1).unwrap();
+    to.send(Swapped(Some(value), PhantomData)).unwrap();
+    from.recv().map(drop).unwrap_err().to_string()
+}
+
+fn a_locked_slice_is_no_other_memory_and_no_other_numbers() {
+    let locked = || LockedSlice::<u32>::new(12).unwrap();
+    // What could be looked at without the lock.
+    let error = swapped::<_, (SharedSlice<u8>,)>((locked(), 112_u64, 1_u8));
+    assert!(error.contains("memory of another kind"), "{error}");
+    let error = swapped::<_, (Lock,)>((locked(), 1_u32));
+    assert!(error.contains("memory of another kind"), "{error}");
+    // A lock and numbers that somebody made up.
+    let forged = SharedSlice::<u64>::new(14).unwrap();
+    forged.set(0, u64::from_le_bytes(*b"mh-guard"));
+    forged.set(2, 4);
+    struct First<T>(T);
+    impl<T: Serialize> Serialize for First<T> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_newtype_struct("First", &self.0)
+        }
+    }
+    impl<'de> Deserialize<'de> for First<LockedSlice<u32>> {
+        fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+            let (slice, _, _) = <(LockedSlice<u32>, u64, u8)>::deserialize(input)?;
+            Ok(Self(slice))
+        }
+    }
+    let error = swapped::<_, First<LockedSlice<u32>>>(First(forged));
+    assert!(error.contains("memory of another kind"), "{error}");
+    // Numbers of another width, and of the same.
+    let error = swapped::<_, LockedSlice<u64>>(locked());
+    assert!(error.contains("its numbers are others"), "{error}");
+    let error = swapped::<_, LockedSlice<u32>>(7_u32);
+    assert!(error.contains("did not come"), "{error}");
+    let too_long = LockedSlice::<u64>::new(usize::MAX);
+    assert!(matches!(too_long, Err(Error::System { .. })));
+}
+
+fn a_locked_slice_goes_through_channels_and_survives_its_maker() {
+    fn make(to: Sender<LockedSlice<i16>>) {
+        to.send(LockedSlice::from_slice(&[3, 1, 2]).unwrap())
+            .unwrap();
+    }
+    let (to, from) = channel(1).unwrap();
+    let child = Process::spawn(make, to).unwrap();
+    let numbers = from.recv().unwrap();
+    child.join().unwrap();
+    numbers.lock().unwrap().sort();
+    assert_eq!(*numbers.lock().unwrap(), [1, 2, 3]);
+    let back = Process::spawn(|numbers: LockedSlice<i16>| numbers, numbers.clone());
+    let back = back.unwrap().join().unwrap();
+    back.lock().unwrap()[0] = 9;
+    assert_eq!(numbers.lock().unwrap()[0], 9);
+    assert!(
+        LockedSlice::<f64>::new(0)
+            .unwrap()
+            .lock()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+fn a_panic_gives_a_locked_slice_back() {
+    let numbers = LockedSlice::<u8>::new(1).unwrap();
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let index = |numbers: LockedSlice<u8>| numbers.lock().unwrap()[1];
+    let error = pool.submit(index, numbers.clone()).unwrap().wait();
+    assert!(matches!(error, Err(Error::Panicked(_))));
+    assert_eq!(*numbers.lock().unwrap(), [0]);
 }
 
 fn children_and_parent_see_each_others_numbers() {

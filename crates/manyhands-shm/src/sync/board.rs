@@ -18,9 +18,10 @@
 //! Not here: the words' meaning (`lock`, `semaphore`, ...), how a board gets into another process.
 
 use super::condition::{Bench, Waiter};
+use super::view::View;
 use super::{Condition, Event, Holder, Lock, Semaphore, WAITERS};
 use crate::atomics::Ordering::{Acquire, Relaxed, Release};
-use crate::atomics::{AtomicU32, AtomicU64, full_fence};
+use crate::atomics::{AtomicU32, AtomicU64};
 use crate::error::Malformed;
 use crate::layout::{AT_MAGIC, AT_VERSION};
 use crate::region::{Region, check_origin};
@@ -43,9 +44,7 @@ const AT_SEATS: usize = CELLS as usize * CELL;
 // The board's own cell, after its magic word and its version.
 const AT_NEXT: usize = 12;
 const AT_USED: usize = 16;
-/// 0, what all who have the board number each other by, or [`SEVERAL`].
 const AT_VIEW: usize = 24;
-const SEVERAL: u64 = u64::MAX;
 
 // Every other cell.
 const WORD: usize = 0;
@@ -126,19 +125,16 @@ impl Board {
 
     /// Notes what this process's number comes from, not 0; to be called before it is put on the board.
     pub fn seen_from(&self, view: u64) {
-        let at = self.region.u64_at(AT_VIEW);
-        match at.compare_exchange(0, view, Relaxed, Relaxed) {
-            Err(found) if found != view => at.store(SEVERAL, Relaxed),
-            _ => {}
-        }
-        // Whoever reads our number from a word knows this too: pairs with the fence in `has_one_view`.
-        full_fence();
+        self.view().seen_from(view);
     }
 
     /// Whether all numbers on the board mean the same: asked after one was read from it.
     pub fn has_one_view(&self) -> bool {
-        full_fence(); // pairs with the fence in `seen_from`
-        self.region.u64_at(AT_VIEW).load(Relaxed) != SEVERAL
+        self.view().is_one()
+    }
+
+    fn view(&self) -> View<'_> {
+        View(self.region.u64_at(AT_VIEW))
     }
 
     /// A cell that nobody had before, `None` if there is none left.

@@ -24,6 +24,8 @@ mod condition;
 mod event;
 mod lock;
 mod semaphore;
+#[cfg(not(loom))]
+mod view;
 
 #[cfg(not(loom))]
 pub use board::{Board, CELL, Kind};
@@ -31,6 +33,8 @@ pub use condition::{Bench, Condition, Found, Seated, Waiter};
 pub use event::{Event, EventWait};
 pub use lock::{LEFT, Lock, LockWait, NotHeld};
 pub use semaphore::{Semaphore, SemaphoreWait, TooMany};
+#[cfg(not(loom))]
+pub(crate) use view::View;
 
 use crate::atomics::AtomicU32;
 

@@ -2,14 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::net;
 
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
-use tokio::runtime::Handle as Runtime;
 
-use super::Receiver;
+use super::{Receiver, watched};
 use crate::error::Error;
 
 /// A [`Receiver`] for code that runs in tokio, made by [`Receiver::into_async`]. With the feature `tokio`.
@@ -42,8 +40,7 @@ use crate::error::Error;
 /// ```
 pub struct AsyncReceiver<T> {
     receiver: Receiver<T>,
-    /// The socket once more, which the runtime watches and nobody reads through; with a descriptor of its own,
-    /// because a runtime takes each once.
+    /// What the runtime watches, and nobody reads through.
     ready: UnixDatagram,
 }
 
@@ -71,13 +68,8 @@ impl<T> Receiver<T> {
     /// ```
     #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
     pub fn into_async(self) -> Result<AsyncReceiver<T>, Error> {
-        let watched = || {
-            Runtime::try_current().map_err(io::Error::other)?;
-            let socket = net::UnixDatagram::from(self.socket.try_clone()?);
-            socket.set_nonblocking(true)?; // nobody who has it waits in a call (`packet`)
-            UnixDatagram::from_std(socket)
-        };
-        let ready = watched().map_err(Error::system("receive in a tokio runtime"))?;
+        let failed = Error::system("receive in a tokio runtime");
+        let ready = watched(&self.socket).map_err(failed)?;
         Ok(AsyncReceiver {
             receiver: self,
             ready,

@@ -32,14 +32,15 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn new(text: &'a [u8], parcel: &'a Parcel) -> io::Result<Self> {
+    pub(super) fn new(text: &'a [u8], parcel: &'a Parcel) -> Result<Self, Error> {
         let message = Self {
             text,
             fds: parcel.borrowed(),
             memory: OnceCell::new(),
         };
         if text.len() > INLINE {
-            message.seal()?;
+            let failed = Error::system(format!("send {} bytes", text.len()));
+            message.seal().map_err(failed)?;
         }
         Ok(message)
     }

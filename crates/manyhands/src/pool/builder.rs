@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 
 use manyhands_os::cpu;
 
-use super::Pool;
 use super::clerk::Clerk;
 use super::serve::{Limits, Reexec};
+use super::{Pool, check_number};
 use crate::engine::{Config, Crew, Limit, MaxRestarts, Terms};
 use crate::error::Error;
 use crate::parcel::{Parcel, Way};
@@ -204,8 +204,8 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// [`Error::NotPrepared`] if [`init`](crate::init) has not run, [`Error::NoWorkers`] for
-    /// `workers(0)`, [`Error::System`] if the workers cannot be started; [`Error::Encode`] and
-    /// [`Error::Function`] for an initializer that cannot be sent to them.
+    /// `workers(0)`, [`Error::OutOfRange`] for more than a system can have (2²²), [`Error::System`] if the workers
+    /// cannot be started; [`Error::Encode`] and [`Error::Function`] for an initializer that cannot be sent to them.
     ///
     /// ```
     /// # use manyhands::Pool;
@@ -218,7 +218,8 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool, Error> {
         init::require()?;
         let workers = self.workers.unwrap_or_else(cpu::available);
-        if workers == 0 || self.max_tasks_per_worker == Some(0) {
+        check_number(workers)?;
+        if self.max_tasks_per_worker == Some(0) {
             return Err(Error::NoWorkers);
         }
         let config = Config {

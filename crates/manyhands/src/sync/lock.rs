@@ -11,6 +11,7 @@ use manyhands_os::futex::{self, Scope};
 use manyhands_os::identity;
 use manyhands_shm::sync::{Kind, Lock as Words};
 
+use super::owned::{self, Owned};
 use super::place::{Place, travels};
 use super::{LOOK, block, me};
 use crate::error::Error;
@@ -150,32 +151,7 @@ impl Lock {
     }
 
     fn take(&self, deadline: Deadline) -> Result<Option<LockGuard<'_>>, Error> {
-        let me = me();
-        let words = self.words();
-        if words.try_acquire(me) {
-            return Ok(Some(LockGuard::of(self)));
-        }
-        if words.is_mine(me) {
-            return Err(Error::Deadlock);
-        }
-        if deadline.passed() {
-            return match self.free_of_the_dead() {
-                None => Ok(None),
-                Some(pid) => Err(Error::OwnerDied { pid }),
-            };
-        }
-        loop {
-            let nap = Deadline::after(Some(deadline.left_within(LOOK)));
-            if block(&words.wait(me), nap) {
-                return Ok(Some(LockGuard::of(self)));
-            }
-            if let Some(pid) = self.free_of_the_dead() {
-                return Err(Error::OwnerDied { pid });
-            }
-            if deadline.passed() {
-                return Ok(None);
-            }
-        }
+        owned::take(&self, deadline)
     }
 
     /// Takes the lock again for one who has given it back to wait. A dead owner is said after it was taken.
@@ -226,6 +202,26 @@ impl Lock {
         if let Ok(true) = self.words().release() {
             futex::wake(self.place.board().word(self.place.cell), 1, Scope::Shared);
         }
+    }
+}
+
+impl<'a> Owned for &'a Lock {
+    type Held = LockGuard<'a>;
+
+    fn try_take(&self) -> Option<LockGuard<'a>> {
+        self.words().try_acquire(me()).then(|| LockGuard::of(self))
+    }
+
+    fn is_mine(&self) -> bool {
+        self.words().is_mine(me())
+    }
+
+    fn wait(&self, nap: Deadline) -> Option<LockGuard<'a>> {
+        block(&self.words().wait(me()), nap).then(|| LockGuard::of(self))
+    }
+
+    fn free_of_the_dead(&self) -> Option<i32> {
+        Lock::free_of_the_dead(self)
     }
 }
 

@@ -1,0 +1,6 @@
+use manyhands::{Error, LockedSlice};
+
+fn main() -> Result<(), Error> {
+    LockedSlice::<&'static str>::new(3)?;
+    Ok(())
+}
