@@ -34,7 +34,8 @@
 //!
 //! Processes talk through typed [channels](channel) and [pipes](pipe), wait for each other with
 //! [`Lock`], [`Semaphore`], [`Condition`], [`Event`] and [`Barrier`], and share memory as [`SharedSlice`],
-//! [`LockedSlice`] and [`Bytes`]. All of these are values that go to a child or to a task as part of its argument:
+//! [`LockedSlice`] and [`Bytes`]. All of these are values that go to a child or to a task as part of its argument, and come
+//! back as part of its result:
 //!
 //! ```
 //! use manyhands::{Error, Pool, Sender, channel};

@@ -27,10 +27,8 @@ pub(crate) const MOST: usize = 240;
 pub(crate) enum Way {
     /// Descriptors.
     Letter,
-    /// Descriptors and buffers.
+    /// Descriptors and buffers: to a pool's task, and back.
     Task,
-    /// Buffers.
-    Answer,
 }
 
 /// What goes with the bytes of one value.
@@ -149,17 +147,12 @@ pub(crate) fn refuse(why: impl Into<String>) -> String {
 /// Puts a descriptor of a `what` in; the number that stands for it.
 pub(crate) fn put(what: &str, fd: &Handle) -> Result<u32, String> {
     PACKING.with_borrow_mut(|packing| {
-        let Some((way, parcel)) = packing else {
+        let Some((_, parcel)) = packing else {
             return Err(refuse(format!(
                 "a {what} goes to another process as the argument or the result of a function, or through a channel \
                  or a pipe: serde alone cannot carry it"
             )));
         };
-        if *way == Way::Answer {
-            return Err(refuse(format!(
-                "a task of a pool cannot return a {what}: hand it one as its argument"
-            )));
-        }
         if let Some(at) = parcel.fds.iter().position(|other| Arc::ptr_eq(other, fd)) {
             return Ok(at as u32);
         }
@@ -181,7 +174,7 @@ pub(crate) fn way() -> Option<Way> {
 /// Puts a buffer in, if buffers can be taken along.
 pub(crate) fn put_buffer(buffer: impl FnOnce() -> SharedBuffer) -> Option<u32> {
     PACKING.with_borrow_mut(|packing| match packing {
-        Some((Way::Task | Way::Answer, parcel)) => {
+        Some((Way::Task, parcel)) => {
             parcel.buffers.push(buffer());
             Some(parcel.buffers.len() as u32 - 1)
         }

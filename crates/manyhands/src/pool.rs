@@ -7,7 +7,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,18 +28,20 @@ mod map;
 mod serve;
 #[cfg(feature = "fuzzing")]
 pub(crate) use serve::is_post;
+mod shelf;
 mod stream;
 mod task;
 
 pub use builder::PoolBuilder;
-use clerk::{Clerk, Kept};
+use clerk::Clerk;
 pub(crate) use serve::work;
+use shelf::{Kept, Shelf};
 pub use stream::Results;
 pub use task::Task;
 
 /// What a task's mark says of its bytes.
 mod mode {
-    /// They end with the number of a parcel, eight bytes.
+    /// They end with what a parcel is found by: a task's number, eight bytes, or an answer's mark.
     pub(super) const PARCEL: u8 = 1;
 }
 
@@ -291,7 +294,7 @@ impl Pool {
         let function = self.publish(function)?;
         let cargo = self.load(&argument)?;
         drop(argument);
-        let task = Task::submit(&self.crew, function, cargo)?;
+        let task = Task::submit(&self.crew, self.clerk.shelf(), function, cargo)?;
         self.tend();
         Ok(task)
     }
@@ -544,11 +547,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What became of a task, and the descriptors that came with it.
+struct Fate {
+    outcome: Outcome,
+    fds: Vec<OwnedFd>,
+}
+
+impl Fate {
+    /// To be made when the task is settled: what is on the shelf is fetched.
+    fn of(outcome: Outcome, shelf: &Weak<Shelf>) -> Self {
+        let shelf = shelf.upgrade();
+        let fds = shelf.map(|shelf| shelf.fetch(&outcome));
+        Self {
+            outcome,
+            fds: fds.unwrap_or_default(),
+        }
+    }
+}
+
 /// Reads what became of a task.
-fn decode<R: DeserializeOwned>(outcome: Outcome) -> Result<R, Error> {
-    match outcome {
+fn decode<R: DeserializeOwned>(fate: Fate) -> Result<R, Error> {
+    match fate.outcome {
         Outcome::Replied(reply) => {
-            typed::decode(&reply.bytes, Arrived::of(Vec::new(), reply.buffers))
+            let (bytes, _) = shelf::unmarked(reply.mode, &reply.bytes);
+            typed::decode(bytes, Arrived::of(fate.fds, reply.buffers))
         }
         Outcome::Died(death) => Err(Died {
             overdue: death.cause == Cause::TimeLimit,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{children, open_fds, play, scene, until};
 use manyhands::{
-    Bytes, Error, Event, Lock, Pipe, Pool, Process, Receiver, Sender, SharedSlice, channel, pipe,
+    Bytes, Error, Event, Lock, LockedSlice, Pipe, Pool, Process, Receiver, Sender, SharedSlice,
+    channel, pipe,
 };
 
 fn main() -> ExitCode {
@@ -39,7 +40,11 @@ fn main() -> ExitCode {
         pool_tasks_get_ends_and_may_be_retried,
         map_and_imap_take_ends,
         an_initializer_gets_an_end,
-        a_pool_task_cannot_return_an_end,
+        pool_tasks_return_ends_and_other_handles,
+        handles_of_a_worker_that_has_left_are_whole,
+        handles_that_nobody_fetches_are_closed,
+        workers_killed_while_they_hand_in_leave_nothing_to_wait_for,
+        more_handles_than_can_be_handed_in_are_an_error,
         a_process_returns_an_end,
         too_many_descriptors_are_an_error,
         serde_alone_carries_no_end,
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
 fn scenes(scene: &str) -> ExitCode {
     match scene {
         "leak" => scene_leak(),
+        "unfetched" => scene_unfetched(),
         other => panic!("no such scene: {other}"),
     }
     ExitCode::SUCCESS
@@ -495,14 +501,135 @@ fn an_initializer_gets_an_end() {
     assert!(disconnected(from.recv()));
 }
 
-fn a_pool_task_cannot_return_an_end() {
-    fn make((): ()) -> Option<Receiver<u8>> {
-        channel(1).ok().map(|(_, receiver)| receiver)
+fn pool_tasks_return_ends_and_other_handles() {
+    fn make(
+        n: u64,
+    ) -> (
+        Receiver<u64>,
+        Lock,
+        SharedSlice<u64>,
+        LockedSlice<u64>,
+        Bytes,
+    ) {
+        let (sender, receiver) = channel(1).unwrap();
+        sender.send(n).unwrap();
+        let slice = SharedSlice::from_slice(&[n]).unwrap();
+        let locked = LockedSlice::from_slice(&[n]).unwrap();
+        let bytes = Bytes::from(vec![n as u8; 100_000]);
+        (receiver, Lock::new().unwrap(), slice, locked, bytes)
+    }
+    type Made = (
+        Receiver<u64>,
+        Lock,
+        SharedSlice<u64>,
+        LockedSlice<u64>,
+        Bytes,
+    );
+    fn check(n: u64, (receiver, lock, slice, locked, bytes): Made) {
+        assert_eq!(receiver.recv().unwrap(), n);
+        assert!(disconnected(receiver.recv()));
+        drop(lock.lock().unwrap());
+        assert_eq!((slice.get(0), locked.lock().unwrap()[0]), (n, n));
+        assert_eq!(bytes[..], vec![n as u8; 100_000]);
+    }
+    let pool = Pool::builder().workers(2).build().unwrap();
+    check(7, pool.submit(make, 7).unwrap().wait().unwrap());
+    for (n, made) in (0..).zip(pool.map(make, 0..40).unwrap()) {
+        check(n, made);
+    }
+    for (n, made) in (0..).zip(pool.imap(make, 0..40).unwrap()) {
+        check(n, made.unwrap());
+    }
+    // What a worker made goes to another one, and comes back, as any does.
+    let lock = pool.submit(make, 1).unwrap().wait().unwrap().1;
+    let again = pool.submit(|lock: Lock| lock, lock.clone());
+    let again = again.unwrap().wait().unwrap();
+    let guard = lock.lock().unwrap();
+    assert!(matches!(again.lock(), Err(Error::Deadlock)));
+    drop(guard);
+}
+
+fn handles_of_a_worker_that_has_left_are_whole() {
+    fn make(n: u32) -> Receiver<u32> {
+        let (sender, receiver) = channel(1).unwrap();
+        sender.send(n).unwrap();
+        receiver
+    }
+    let builder = Pool::builder().workers(1).max_tasks_per_worker(1);
+    let pool = builder.build().unwrap();
+    let tasks: Vec<_> = (0..20).map(|n| pool.submit(make, n).unwrap()).collect();
+    pool.join().unwrap();
+    for (n, task) in (0..).zip(tasks) {
+        assert_eq!(task.wait().unwrap().recv().unwrap(), n);
+    }
+}
+
+fn handles_that_nobody_fetches_are_closed() {
+    play("unfetched");
+}
+
+fn scene_unfetched() {
+    fn make(to: Sender<u8>) -> Vec<Sender<u8>> {
+        vec![to, channel(1).unwrap().0, channel(1).unwrap().0]
+    }
+    let (to, from) = channel(1).unwrap();
+    let pool = Pool::builder().workers(2).build().unwrap();
+    drop(pool.submit(make, to.clone()).unwrap().wait().unwrap());
+    let before = open_fds();
+    for _ in 0..3 {
+        let tasks = (0..300).map(|_| pool.submit(make, to.clone()).unwrap());
+        let tasks: Vec<_> = tasks.collect();
+        for task in &tasks {
+            until("it is done", || task.is_done());
+        }
+        drop(tasks);
+        // Nor does it hold anything up that results are not taken while there are others.
+        let ends = pool.imap(make, (0..300).map(|_| to.clone())).unwrap();
+        ends.take(10).for_each(|end| drop(end.unwrap()));
+    }
+    until("all are closed", || open_fds() == before);
+    drop((to, pool));
+    assert!(disconnected(from.recv()));
+}
+
+fn workers_killed_while_they_hand_in_leave_nothing_to_wait_for() {
+    fn make(n: u64) -> Result<Receiver<u64>, u64> {
+        let (sender, receiver) = channel(1).unwrap();
+        sender.send(n).unwrap();
+        Ok(receiver)
+    }
+    let pool = Pool::builder().workers(3).retries(100).build().unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut at = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(3));
+                let pids = pool.pids();
+                if let Some(pid) = pids.get(at % pids.len().max(1)) {
+                    let mut kill = std::process::Command::new("kill");
+                    kill.args(["-9", &pid.to_string()]);
+                    kill.stderr(std::process::Stdio::null()).status().unwrap();
+                }
+                at += 1;
+            }
+        });
+        for (n, made) in (0..).zip(pool.imap(make, 0..3000).unwrap()) {
+            assert_eq!(made.unwrap().unwrap().recv().unwrap(), n);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+fn more_handles_than_can_be_handed_in_are_an_error() {
+    fn make(n: usize) -> Vec<SharedSlice<u8>> {
+        (0..n).map(|_| SharedSlice::new(1).unwrap()).collect()
     }
     let pool = Pool::builder().workers(1).build().unwrap();
-    let error = pool.submit(make, ()).unwrap().wait().unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("hand it one as its argument"), "{text}");
+    let made = pool.submit(make, 240).unwrap().wait().unwrap();
+    assert_eq!(made.len(), 240);
+    let error = pool.submit(make, 241).unwrap().wait().unwrap_err();
+    assert!(error.to_string().contains("more than 240"), "{error}");
 }
 
 fn a_process_returns_an_end() {

@@ -240,6 +240,7 @@ impl PoolBuilder {
         let launcher = Reexec {
             title: self.name,
             counter: clerk.counter(),
+            shelf: clerk.shelf(),
             limits: self.limits,
             initializer: self.initializer.transpose()?,
         };

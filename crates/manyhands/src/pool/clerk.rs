@@ -1,43 +1,44 @@
-//! The clerk: hands a pool's workers the descriptors that their tasks need.
+//! The clerk: hands a pool's workers the descriptors that their tasks need, and takes those that their answers bring.
 //!
 //! A task's bytes go through a worker's mailbox, which is memory and carries no descriptors. So what a
 //! task has of them stays on a shelf of the parent's under a number that goes with the bytes, and the
-//! worker that begins the task asks for it, with a socket of its own for the answer.
+//! worker that begins the task asks for it, with a socket of its own for the answer. What an answer has of them the worker
+//! hands in before it gives the answer.
 //! Always: a parcel is on the shelf until its task is settled, so that a task which is run again finds
 //! it once more; a worker that is killed while it asks leaves a closed socket and nothing else; a
-//! pool whose tasks have no descriptors has no thread for this.
-//! Not here: what the descriptors are of (`parcel`), when a task is settled (`engine`).
+//! pool whose tasks have no descriptors has no thread for this, and needs none for answers.
+//! Not here: what lies on the shelf, for how long (`shelf`), what the descriptors are of (`parcel`), when a task is
+//! settled (`engine`).
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use manyhands_os::fd::EventFd;
 use manyhands_os::signal::Blocked;
 use manyhands_os::{packet, poll};
 
 use super::lock;
+use super::shelf::{HERE, Kept, Mark, NOT_HERE, Shelf};
 use crate::error::Error;
-use crate::parcel::{Handle, Parcel};
+use crate::parcel::Parcel;
 
-/// The first byte of an answer.
-const HERE: u8 = 1;
-const NOT_HERE: u8 = 0;
+/// How long to leave the kernel alone when it has too much of something.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A pool's counter, with its shelf and, once it is needed, the thread behind it.
 pub(super) struct Clerk {
     shelf: Arc<Shelf>,
-    /// Where workers ask.
+    /// Where workers ask and hand in.
     counter: Arc<OwnedFd>,
-    /// Where the clerk hears them, and what ends it; handed to its thread.
     post: Mutex<Post>,
 }
 
+/// Who stands behind the counter.
 enum Post {
-    Vacant(OwnedFd),
+    Vacant,
     Taken {
         stop: Arc<EventFd>,
         thread: JoinHandle<()>,
@@ -46,46 +47,24 @@ enum Post {
     Closed,
 }
 
-/// The parcels of tasks that are not settled.
-#[derive(Default)]
-struct Shelf {
-    next: AtomicU64,
-    parcels: Mutex<HashMap<u64, Vec<Handle>>>,
-}
-
-/// A place on the shelf, cleared when this is dropped.
-pub(super) struct Kept {
-    shelf: Arc<Shelf>,
-    number: u64,
-}
-
-impl Kept {
-    /// What the worker asks for it by.
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let parcel = lock(&self.shelf.parcels).remove(&self.number);
-        drop(parcel); // without the lock: perhaps it is the last that has a descriptor
-    }
-}
-
 impl Clerk {
     pub(super) fn new() -> io::Result<Self> {
         let (counter, ear) = packet::pair()?;
         Ok(Self {
-            shelf: Arc::default(),
+            shelf: Arc::new(Shelf::new(ear)),
             counter: Arc::new(counter),
-            post: Mutex::new(Post::Vacant(ear)),
+            post: Mutex::new(Post::Vacant),
         })
     }
 
     /// The end that every worker has.
     pub(super) fn counter(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.counter)
+    }
+
+    /// The shelf, for as long as there is a pool.
+    pub(super) fn shelf(&self) -> Weak<Shelf> {
+        Arc::downgrade(&self.shelf)
     }
 
     /// Puts a task's descriptors on the shelf, if it has any.
@@ -96,21 +75,15 @@ impl Clerk {
         self.begin().map_err(Error::system(
             "start the thread that hands workers their descriptors",
         ))?;
-        let number = self.shelf.next.fetch_add(1, Relaxed);
-        lock(&self.shelf.parcels).insert(number, std::mem::take(&mut parcel.fds));
-        Ok(Some(Kept {
-            shelf: Arc::clone(&self.shelf),
-            number,
-        }))
+        Ok(Some(self.shelf.keep(parcel)))
     }
 
     /// Starts the thread, unless it runs.
     fn begin(&self) -> io::Result<()> {
         let mut post = lock(&self.post);
-        let Post::Vacant(ear) = &*post else {
+        if !matches!(*post, Post::Vacant) {
             return Ok(());
-        };
-        let ear = ear.try_clone()?;
+        }
         let stop = Arc::new(EventFd::new()?);
         let (shelf, stopped) = (Arc::clone(&self.shelf), Arc::clone(&stop));
         // Signals are for the program's own threads.
@@ -118,7 +91,7 @@ impl Clerk {
         let thread = std::thread::Builder::new()
             .name("pool clerk".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || shelf.serve(ear.as_fd(), stopped.as_fd()))?;
+            .spawn(move || serve(&shelf, stopped.as_fd()))?;
         *post = Post::Taken { stop, thread };
         Ok(())
     }
@@ -134,52 +107,27 @@ impl Clerk {
     }
 }
 
-impl Shelf {
-    /// Answers workers until it is stopped.
-    fn serve(&self, ear: BorrowedFd<'_>, stop: BorrowedFd<'_>) {
-        loop {
-            match poll::readable(&[ear, stop], None) {
-                Ok(ready) if ready[1] => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return,
-            }
-            let mut number = [0; 8];
-            match packet::recv(ear, &mut number) {
-                Ok(Some((8, fds))) => self.answer(u64::from_le_bytes(number), &fds),
-                Ok(None) => return,
-                // No question of ours, or descriptors ran out: the worker sees its socket closed.
-                Ok(Some(_)) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
-            }
+/// Answers workers until it is stopped.
+fn serve(shelf: &Shelf, stop: BorrowedFd<'_>) {
+    loop {
+        match poll::readable(&[shelf.ear(), stop], None) {
+            Ok(ready) if ready[1] => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
         }
-    }
-
-    fn answer(&self, number: u64, to: &[OwnedFd]) {
-        let [to] = to else {
-            return;
-        };
-        let parcel = lock(&self.parcels).get(&number).cloned();
-        let fds = parcel.iter().flatten().map(|fd| fd.as_fd());
-        let said = if parcel.is_some() { HERE } else { NOT_HERE };
-        // The socket is new, so there is room; its worker may be gone.
-        let _ = packet::send(to.as_fd(), &[&[said]], &fds.collect::<Vec<_>>());
+        match shelf.hear() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => std::thread::sleep(10 * PAUSE),
+        }
     }
 }
 
 /// Asks for the descriptors of a task, in a worker.
 pub(super) fn ask(counter: BorrowedFd<'_>, number: u64) -> io::Result<Vec<OwnedFd>> {
     let (ours, theirs) = packet::pair()?;
-    loop {
-        match packet::send(counter, &[&number.to_le_bytes()], &[theirs.as_fd()]) {
-            Ok(()) => break,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                retried(|| poll::writable(counter, None))?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    say(counter, &number.to_le_bytes(), &[theirs.as_fd()])?;
     drop(theirs);
     let mut said = [NOT_HERE];
     loop {
@@ -188,6 +136,31 @@ pub(super) fn ask(counter: BorrowedFd<'_>, number: u64) -> io::Result<Vec<OwnedF
             Ok(_) => return Err(io::Error::other("the parent does not have them any more")),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 retried(|| poll::readable(&[ours.as_fd()], None))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Hands in the descriptors of an answer, in a worker that is about to give it.
+pub(super) fn hand_in(
+    counter: BorrowedFd<'_>,
+    mark: Mark,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    say(counter, &mark.to_bytes(), fds)
+}
+
+fn say(counter: BorrowedFd<'_>, what: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut pause = Duration::ZERO;
+    loop {
+        match packet::send(counter, &[what], fds) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                retried(|| poll::writable(counter, None))?;
+                // There is room, but too many descriptors are on their way already.
+                std::thread::sleep(pause);
+                pause = PAUSE;
             }
             Err(error) => return Err(error),
         }
@@ -206,6 +179,7 @@ fn retried<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Outcome, Received, Reply};
     use manyhands_os::fd::pipe;
     use std::io::{Read, Write};
 
@@ -235,6 +209,38 @@ mod tests {
         read.read_to_string(&mut all).unwrap(); // ends: nobody has the other end
         assert_eq!(all, "ab");
         clerk.close();
+    }
+
+    fn answered(mark: Mark) -> Outcome {
+        Outcome::Replied(Reply {
+            raised: false,
+            mode: super::super::mode::PARCEL,
+            bytes: Received::Copied([&b"value"[..], &mark.to_bytes()].concat()),
+            buffers: Vec::new(),
+            ran_ns: 0,
+        })
+    }
+
+    #[test]
+    fn what_was_handed_in_is_there_once_and_without_a_thread() {
+        let clerk = Clerk::new().unwrap();
+        let shelf = clerk.shelf().upgrade().unwrap();
+        let (read, write) = pipe().unwrap();
+        let marks = [7, 8].map(|number| Mark { pid: 42, number });
+        for mark in marks {
+            hand_in(clerk.counter().as_fd(), mark, &[write.as_fd(); 2]).unwrap();
+        }
+        drop(write);
+        assert_eq!(shelf.fetch(&answered(marks[1])).len(), 2);
+        assert!(shelf.fetch(&answered(marks[1])).is_empty());
+        assert_eq!(shelf.fetch(&answered(marks[0])).len(), 2);
+        // A dead worker's may still be fetched by a thread that has heard its answer.
+        hand_in(clerk.counter().as_fd(), marks[0], &[read.as_fd()]).unwrap();
+        shelf.bury(42);
+        shelf.bury(43);
+        assert_eq!(shelf.fetch(&answered(marks[0])).len(), 1);
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).unwrap(); // ends: nobody has the other end
     }
 
     #[test]

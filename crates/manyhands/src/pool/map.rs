@@ -5,27 +5,29 @@
 //! the workers can take, and little more, so that none of them runs dry meanwhile.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::clerk::Kept;
-use super::{Cargo, Pool, decode, lock, refused, shared};
+use super::shelf::{Kept, Shelf};
+use super::{Cargo, Fate, Pool, decode, lock, refused, shared};
 use crate::engine::{self, Crew, Function, Job, News, Outcome, Waited, Wish};
 use crate::error::Error;
 
 /// The engine's view of a map: outcomes that nobody has looked at yet.
-#[derive(Default)]
 pub(super) struct Inbox {
-    came: Mutex<Vec<(u64, Outcome)>>,
+    came: Mutex<Vec<(u64, Fate)>>,
+    /// Where the descriptors of answers are.
+    shelf: Weak<Shelf>,
     /// What is kept for each task that has no outcome.
     kept: Mutex<HashMap<u64, Kept>>,
 }
 
 impl Job for Inbox {
     fn settle(&self, index: u64, outcome: Outcome) -> News {
-        lock(&self.came).push((index, outcome));
+        let fate = Fate::of(outcome, &self.shelf);
+        lock(&self.came).push((index, fate));
         let kept = lock(&self.kept).remove(&index);
         drop(kept);
         News::Look
@@ -33,6 +35,14 @@ impl Job for Inbox {
 }
 
 impl Inbox {
+    pub(super) fn of(pool: &Pool) -> Arc<Self> {
+        Arc::new(Self {
+            came: Mutex::default(),
+            shelf: pool.clerk.shelf(),
+            kept: Mutex::default(),
+        })
+    }
+
     /// Keeps a task's parcel until it has an outcome.
     fn keep(&self, index: u64, kept: Option<Kept>) {
         if let Some(kept) = kept {
@@ -65,7 +75,7 @@ impl Inbox {
     }
 
     /// What came since this was last asked.
-    pub(super) fn take(&self) -> Vec<(u64, Outcome)> {
+    pub(super) fn take(&self) -> Vec<(u64, Fate)> {
         std::mem::take(&mut *lock(&self.came))
     }
 }
@@ -144,7 +154,7 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
             pool,
             crew: &pool.crew,
             function: pool.publish(function)?,
-            inbox: Arc::default(),
+            inbox: Inbox::of(pool),
             results: Vec::new(),
             open: 0,
             first_failure: None,
@@ -222,9 +232,9 @@ impl<'a, R: Serialize + DeserializeOwned> Run<'a, R> {
 
     /// Decodes what came.
     fn read(&mut self) {
-        for (index, outcome) in self.inbox.take() {
+        for (index, fate) in self.inbox.take() {
             self.open -= 1;
-            self.note(index as usize, decode(outcome));
+            self.note(index as usize, decode(fate));
         }
     }
 
@@ -248,6 +258,7 @@ impl<R> Drop for Run<'_, R> {
         // A map that leaves early, perhaps because its iterator panicked.
         if self.open > 0 {
             let _ = self.crew.take_back(&shared(&self.inbox));
+            self.pool.tend(); // what runs on is heard when it is done, and what it brings is let go
         }
     }
 }

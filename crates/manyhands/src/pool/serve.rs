@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use manyhands_os::callable::Callable;
 use manyhands_os::death::Child;
-use manyhands_os::{inherit, limits};
+use manyhands_os::{clock, fork_state, inherit, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
@@ -22,6 +22,7 @@ use crate::parcel::{Arrived, Parcel, Way};
 use crate::process::Start;
 use crate::typed;
 
+use super::shelf::{Mark, Shelf};
 use super::{clerk, mode};
 
 /// Starts workers by executing this program again.
@@ -30,6 +31,8 @@ pub(super) struct Reexec {
     pub(super) title: Option<String>,
     /// Where workers ask for the descriptors of their tasks.
     pub(super) counter: Arc<OwnedFd>,
+    /// What they have handed in there.
+    pub(super) shelf: Weak<Shelf>,
     /// What each worker may use.
     pub(super) limits: Limits,
     /// The call that a worker begins with.
@@ -84,6 +87,12 @@ impl Launch for Reexec {
         .start()?;
         Ok(child)
     }
+
+    fn buried(&self, pid: i32) {
+        if let Some(shelf) = self.shelf.upgrade() {
+            shelf.bury(pid);
+        }
+    }
 }
 
 /// Whether orders can be read from a letter's text.
@@ -112,6 +121,7 @@ pub(crate) fn work(text: &[u8], mut fds: Vec<OwnedFd>) -> ! {
     let mut face = Face {
         functions: HashMap::new(),
         counter,
+        next: clock::now_ns(), // no worker before it had this number, nor has one after it
         cpu_time: post.limits.cpu_time,
     };
     if let Some(bytes) = post.limits.max_memory
@@ -152,8 +162,10 @@ fn give_up(reason: &str) -> ! {
 
 /// What a worker knows of its pool.
 struct Face {
-    /// Where to ask for descriptors.
+    /// Where to ask for descriptors, and to hand them in.
     counter: OwnedFd,
+    /// The number of the next parcel that is handed in.
+    next: u64,
     /// What a task may use of the processor, until the stopwatch knows.
     cpu_time: Option<Duration>,
     /// The functions that the parent has published, each with what to call or with the answer to every call of it.
@@ -174,6 +186,30 @@ impl Face {
         let fds = clerk::ask(self.counter.as_fd(), u64::from_le_bytes(*number))
             .map_err(|error| format!("could not get the descriptors of the task: {error}"))?;
         Ok((Arrived::of(fds, buffers), argument.len()))
+    }
+
+    /// Hands in what belongs to an answer beside its bytes and buffers; the answer, marked with where that is.
+    fn hand_in(&mut self, (mut bytes, parcel): (Vec<u8>, Parcel)) -> Answer {
+        if parcel.fds.is_empty() {
+            return Self::answer((bytes, parcel));
+        }
+        let mark = Mark {
+            pid: fork_state::pid(),
+            number: self.next,
+        };
+        self.next += 1;
+        match clerk::hand_in(self.counter.as_fd(), mark, &parcel.borrowed()) {
+            Ok(()) => {
+                bytes.extend_from_slice(&mark.to_bytes());
+                let mut answer = Self::answer((bytes, parcel));
+                answer.mode |= mode::PARCEL;
+                answer
+            }
+            Err(error) => {
+                let why = format!("could not hand in the descriptors of the result: {error}");
+                Self::answer((typed::refuse(&why), Parcel::default()))
+            }
+        }
     }
 
     fn answer((bytes, parcel): (Vec<u8>, Parcel)) -> Answer {
@@ -221,7 +257,7 @@ impl Execute for Face {
         let answer = match (timed, self.functions.get(&call.function)) {
             (Some(Err(error)), _) => alone(typed::refuse(&error.to_string())),
             (_, Some(Ok(callable))) => {
-                typed::run(*callable, &call.bytes[..len], arrived, Way::Answer)
+                typed::run(*callable, &call.bytes[..len], arrived, Way::Task)
             }
             (_, Some(Err(answer))) => alone(answer.clone()),
             (_, None) => {
@@ -229,9 +265,10 @@ impl Execute for Face {
                 alone(typed::refuse(&why))
             }
         };
+        let answer = self.hand_in(answer);
         stopwatch.stop();
         // Whoever sees the answer may expect to have seen what was printed.
         let _ = io::stdout().flush();
-        Self::answer(answer)
+        answer
     }
 }

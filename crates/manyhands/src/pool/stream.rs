@@ -76,7 +76,7 @@ where
             pool,
             function,
             inputs: inputs.fuse(),
-            inbox: Arc::default(),
+            inbox: Inbox::of(pool),
             came: match in_order {
                 true => Came::InOrder(BTreeMap::new()),
                 false => Came::AsTheyCome(VecDeque::new()),
@@ -152,9 +152,9 @@ where
 
     /// Decodes what came.
     fn read(&mut self) {
-        for (index, outcome) in self.inbox.take() {
+        for (index, fate) in self.inbox.take() {
             self.open -= 1;
-            self.note(index, decode(outcome));
+            self.note(index, decode(fate));
         }
     }
 
@@ -215,6 +215,7 @@ impl<I: Iterator, R> Drop for Results<'_, I, R> {
     fn drop(&mut self) {
         if self.open > 0 {
             let _ = self.pool.crew.take_back(&shared(&self.inbox));
+            self.pool.tend(); // what runs on is heard when it is done, and what it brings is let go
         }
     }
 }

@@ -7,14 +7,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::clerk::Kept;
-use super::{Cargo, decode, lock, refused, shared};
+use super::shelf::{Kept, Shelf};
+use super::{Cargo, Fate, decode, lock, refused, shared};
 use crate::engine::{self, Crew, Function, Job, News, Outcome, Waited, Watch, Wish};
 use crate::error::Error;
 
@@ -42,10 +42,11 @@ pub struct Task<R> {
 }
 
 /// The engine's view of a task: one outcome.
-#[derive(Default)]
 struct Single {
     done: AtomicBool,
-    outcome: Mutex<Option<Outcome>>,
+    fate: Mutex<Option<Fate>>,
+    /// Where the descriptors of an answer are.
+    shelf: Weak<Shelf>,
     /// Kept until there is an outcome.
     kept: Mutex<Option<Kept>>,
     /// Who awaits it, and has the pool hear of it at once.
@@ -54,7 +55,7 @@ struct Single {
 
 impl Job for Single {
     fn settle(&self, _: u64, outcome: Outcome) -> News {
-        *lock(&self.outcome) = Some(outcome);
+        *lock(&self.fate) = Some(Fate::of(outcome, &self.shelf));
         let kept = lock(&self.kept).take();
         drop(kept);
         self.done.store(true, Ordering::Release); // pairs with the load in `is_done`
@@ -81,12 +82,16 @@ impl Single {
 impl<R> Task<R> {
     pub(super) fn submit(
         crew: &Arc<Crew>,
+        shelf: Weak<Shelf>,
         function: Arc<Function>,
         cargo: Cargo,
     ) -> Result<Self, Error> {
         let job = Arc::new(Single {
+            done: AtomicBool::new(false),
+            fate: Mutex::default(),
+            shelf,
             kept: Mutex::new(cargo.kept),
-            ..Single::default()
+            awaited: Mutex::default(),
         });
         let task = engine::Task {
             job: shared(&job),
@@ -326,8 +331,8 @@ impl<R: DeserializeOwned> Task<R> {
     }
 
     fn take(&self) -> Result<R, Error> {
-        let outcome = lock(&self.job.outcome).take();
-        decode(outcome.ok_or(Error::Taken)?)
+        let fate = lock(&self.job.fate).take();
+        decode(fate.ok_or(Error::Taken)?)
     }
 }
 

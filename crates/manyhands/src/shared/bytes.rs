@@ -253,7 +253,7 @@ impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let note = match parcel::way() {
             Some(_) if self.len() < BESIDE => None,
-            Some(Way::Task | Way::Answer) => {
+            Some(Way::Task) => {
                 let bytes = self.clone();
                 parcel::put_buffer(|| Arc::new(bytes)).map(Note::Beside)
             }
