@@ -53,7 +53,7 @@ pub struct Config {
     pub on_demand: bool,
     /// A worker that dies takes the pool with it: every task is settled with that death.
     pub breaks: bool,
-    /// What holds for tasks whose [job](Job::terms) says nothing else.
+    /// What holds for tasks whose [job](super::Job::terms) says nothing else.
     pub terms: Terms,
     /// Deaths beyond this end the pool; `None`: the dead are replaced, however many they are.
     pub max_restarts: Option<MaxRestarts>,
