@@ -2,8 +2,9 @@
 
     python -m benches.page docs/benchmarks.md build/bench.json [MORE.json...]
 
-Always: no figure is typed by hand, and the page says where and when it was measured; what was measured on a busy
-machine, or in less than three rounds, is refused. Groups that were not measured again stay on the page as they were,
+Always: no figure is typed by hand, and the page says where and when it was measured; what was measured in less than
+three rounds is refused, and so is what was measured on a busy machine, unless `--busy` says that its ratios are wanted
+all the same: the page then says how busy it was. Groups that were not measured again stay on the page as they were,
 with where and when that was.
 Not here: measuring, the pictures (`picture`), which lie in `pictures` beside the page.
 """
@@ -106,15 +107,18 @@ def _curve(points: list[Row]) -> Iterator[str]:
         yield ""
 
 
-def load(path: Path) -> Results:
+def load(path: Path, busy: bool = False) -> Results:
     """What a run left, if it is worth telling."""
     if not path.exists():
         raise SystemExit(f"there is no {path}: run 'make bench' first")
     results = Results.read(path)
     if results.world["quick"] or results.world["rounds"] < LEAST_ROUNDS:
         raise SystemExit(f"{path} is of a quick run: run 'make bench' with {LEAST_ROUNDS} rounds or more")
-    if results.world["free"] < CALM:
-        raise SystemExit(f"{path} was measured on a busy machine: run 'make bench' again when it is idle")
+    if results.world["free"] < CALM and not busy:
+        raise SystemExit(
+            f"{path} was measured on a busy machine: run 'make bench' again when it is idle, or say --busy if only "
+            "ratios matter"
+        )
     return results
 
 
@@ -123,8 +127,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benches.page", description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path, help="the Markdown file")
     parser.add_argument("results", type=Path, nargs="+", help="JSON files of `make bench`")
+    parser.add_argument("--busy", action="store_true", help="take what was measured on a busy machine too, and say so")
     chosen = parser.parse_args()
-    found = [load(path) for path in chosen.results]
+    found = [load(path, chosen.busy) for path in chosen.results]
     before = chosen.page.read_text() if chosen.page.exists() else ""
     chosen.page.write_text(page(found, chosen.page.parent / "pictures", before))
     return 0

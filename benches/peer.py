@@ -10,13 +10,15 @@ Not here: the peers themselves (`peers`), what is measured (`workload`).
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from benches.calls import keep, of_kept
 from benches.workload import UNNAMED, WORKERS
 
 Function = Callable[[Any], Any]
+_END = object()
 
 
 class Crew:
@@ -49,6 +51,12 @@ class Crew:
         """`map` of `function(shared, item)`, where `shared` is large."""
         return self.map(partial(function, shared), items)
 
+    async def begin(self) -> None:
+        """What is left to do for the workers to start when the event loop runs."""
+
+    async def end(self) -> None:
+        """What has to be done, before `stop`, while it still runs."""
+
     def stop(self) -> None:
         """Ends the workers, and returns when they have ended."""
 
@@ -67,6 +75,8 @@ class Peer:
     distribution = ""
     # The import that gives a program the package's pool.
     statement = ""
+    # The same for its executor, where that is another one.
+    executor_statement = ""
     # The start methods a program can choose; a peer with one way of its own names the one it resembles.
     methods: tuple[str, ...] = ("fork", "forkserver", "spawn")
     chooses = True
@@ -97,7 +107,8 @@ class Peer:
         return able and (method is None or method in self.methods)
 
     def crews(self) -> dict[str, type[Crew]]:
-        """Its pool ("pool") and its executor ("executor"), as far as it has them."""
+        """Its pool ("pool") and its executor ("executor"), what is used in asyncio ("asyncio") and through joblib
+        ("joblib"), as far as it has them."""
         return {}
 
     def start(self, kind: str, method: str, workers: int) -> Crew:
@@ -112,6 +123,18 @@ class Peer:
         """The module with SharedMemory."""
         raise NotImplementedError
 
+    async def aget(self, queue: Any) -> Any:
+        """The next item of a queue of its context, in asyncio: who has no way of its own waits in a thread."""
+        import asyncio
+
+        return await asyncio.to_thread(queue.get)
+
+    async def aput(self, queue: Any, item: Any) -> None:
+        """Puts an item into a queue that may be full."""
+        import asyncio
+
+        await asyncio.to_thread(queue.put, item)
+
 
 class ContextCrew(Crew):
     """A pool with the standard library's face, of the package named `module`."""
@@ -119,7 +142,8 @@ class ContextCrew(Crew):
     module = ""
 
     def __init__(self, method: str, workers: int) -> None:
-        self._pool = importlib.import_module(self.module).get_context(method).Pool(workers)
+        self._start = partial(importlib.import_module(self.module).get_context(method).Pool, workers)
+        self._pool = self._start()
 
     def apply(self, function: Function, item: Any) -> Any:
         """One call there and back."""
@@ -150,6 +174,56 @@ class ContextCrew(Crew):
         """All submitted one by one, then all answers."""
         pending = [self._pool.apply_async(function, (item,)) for item in items]
         return [one.get() for one in pending]
+
+    def map_sent(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)` for each item, where `large` is an argument of every call."""
+        pending = [self._pool.apply_async(function, (large, item)) for item in items]
+        return [one.get() for one in pending]
+
+    def map_shared(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """The same, where the workers have `large` once: it is given to a new pool, as its workers start."""
+        with self._start(initializer=keep, initargs=(function, large)) as pool:
+            return pool.map(of_kept, items)
+
+    def linked(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Starts a call whose arguments may be results that are not there yet. By hand: waits for them first."""
+        return self._pool.apply_async(function, tuple(one.get() if hasattr(one, "get") else one for one in arguments))
+
+    def value(self, linked: Any) -> Any:
+        """What such a call returned."""
+        return linked.get()
+
+    def queue_up(self, function: Function, items: list[Any]) -> Callable[[], list[Any]]:
+        """Starts a `map`; returns what waits for its answers."""
+        return self._pool.map_async(function, items).get
+
+    def urgent(self, function: Function, item: Any) -> Any:
+        """A call that should go before those that were queued up. There are no priorities: it waits for its turn."""
+        return self._pool.apply(function, (item,))
+
+    async def awaited(self, function: Function, item: Any) -> Any:
+        """One call there and back, in asyncio: its callback tells the event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def tell(found: Any) -> None:
+            loop.call_soon_threadsafe(future.set_result, found)
+
+        def fail(error: BaseException) -> None:
+            loop.call_soon_threadsafe(future.set_exception, error)
+
+        self._pool.apply_async(function, (item,), callback=tell, error_callback=fail)
+        return await future
+
+    async def values(self, function: Function, items: Iterable[Any]) -> AsyncIterator[Any]:
+        """Answers one by one in order, in asyncio: a thread waits for each of them."""
+        import asyncio
+
+        answers = iter(self.imap(function, items))
+        while (found := await asyncio.to_thread(next, answers, _END)) is not _END:
+            yield found
 
     def stop(self) -> None:
         self._pool.terminate()
@@ -185,6 +259,41 @@ class FuturesCrew(Crew):
         """All submitted one by one, then all answers."""
         pending = [self._executor.submit(function, item) for item in items]
         return [one.result() for one in pending]
+
+    def map_sent(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)` for each item, where `large` is an argument of every call."""
+        pending = [self._executor.submit(function, large, item) for item in items]
+        return [one.result() for one in pending]
+
+    def linked(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Starts a call whose arguments may be futures. By hand: waits for them first."""
+        return self._executor.submit(function, *(one.result() if hasattr(one, "result") else one for one in arguments))
+
+    def value(self, linked: Any) -> Any:
+        """What such a call returned."""
+        return linked.result()
+
+    def queue_up(self, function: Function, items: list[Any]) -> Callable[[], list[Any]]:
+        """Starts calls; returns what waits for their answers."""
+        pending = [self._executor.submit(function, item) for item in items]
+        return lambda: [one.result() for one in pending]
+
+    def urgent(self, function: Function, item: Any) -> Any:
+        """A call that should go before those that were queued up. There are no priorities: it waits for its turn."""
+        return self.submit(function, item)
+
+    async def awaited(self, function: Function, item: Any) -> Any:
+        """One call there and back, in asyncio."""
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, item)
+
+    async def values(self, function: Function, items: Iterable[Any]) -> AsyncIterator[Any]:
+        """Answers one by one in order, in asyncio."""
+        import asyncio
+
+        for future in [asyncio.wrap_future(self._executor.submit(function, item)) for item in items]:
+            yield await future
 
     def stop(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)

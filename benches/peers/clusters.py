@@ -8,7 +8,7 @@ some 100 MB that takes a second to start, so they are measured with some, not wi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 from benches.peer import Crew, Function, Peer
@@ -64,6 +64,31 @@ class RayTasks(Crew):
         remote, shared = self._remote(function), self._ray.put(shared)
         return self._ray.get([remote.remote(shared, item) for item in items])
 
+    map_shared = map_bound
+
+    def map_sent(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)` for each item, where `large` is an argument of every call."""
+        remote = self._remote(function)
+        return self._ray.get([remote.remote(large, item) for item in items])
+
+    def linked(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Starts a call whose arguments may be results that are not there yet."""
+        return self._remote(function).remote(*arguments)
+
+    def value(self, linked: Any) -> Any:
+        """What such a call returned."""
+        return self._ray.get(linked)
+
+    async def awaited(self, function: Function, item: Any) -> Any:
+        """One call there and back, in asyncio."""
+        return await self._remote(function).remote(item)
+
+    async def values(self, function: Function, items: Iterable[Any]) -> AsyncIterator[Any]:
+        """Answers one by one in order, in asyncio."""
+        remote = self._remote(function)
+        for reference in [remote.remote(item) for item in items]:
+            yield await reference
+
     def starmap(self, function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
         """`map` of several arguments."""
         return self._chunks().starmap(function, items)
@@ -92,7 +117,7 @@ class Ray(Peer):
     most_workers = 16
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": RayTasks, "executor": RayTasks}
+        return {"pool": RayTasks, "executor": RayTasks, "asyncio": RayTasks}
 
 
 class DaskClient(Crew):
@@ -134,6 +159,29 @@ class DaskClient(Crew):
         future = self._client.scatter(shared, broadcast=True)
         return self._client.gather([self._client.submit(function, future, item, pure=False) for item in items])
 
+    map_shared = map_bound
+
+    def map_sent(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)` for each item, where `large` is an argument of every call."""
+        return self._client.gather([self._client.submit(function, large, item, pure=False) for item in items])
+
+    def linked(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Starts a call whose arguments may be futures."""
+        return self._client.submit(function, *arguments, pure=False)
+
+    def value(self, linked: Any) -> Any:
+        """What such a call returned."""
+        return linked.result()
+
+    def queue_up(self, function: Function, items: list[Any]) -> Callable[[], list[Any]]:
+        """Starts calls; returns what waits for their answers."""
+        pending = self._client.map(function, items, pure=False)
+        return lambda: self._client.gather(pending)
+
+    def urgent(self, function: Function, item: Any) -> Any:
+        """A call that goes before those that were queued up."""
+        return self._client.submit(function, item, pure=False, priority=1).result()
+
     def starmap(self, function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
         """`map` of several arguments."""
         from dask import bag
@@ -149,6 +197,42 @@ class DaskClient(Crew):
         self._cluster.close()
 
 
+class DaskAwaited(Crew):
+    """The same cluster with an asynchronous client, whose futures are awaited."""
+
+    _cluster: Any
+    _client: Any
+
+    def __init__(self, method: str, workers: int) -> None:
+        self._workers = workers
+
+    async def begin(self) -> None:
+        from distributed import Client, LocalCluster
+
+        self._cluster = await LocalCluster(
+            n_workers=self._workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=50,
+            asynchronous=True,
+        )
+        self._client = await Client(self._cluster, asynchronous=True)
+
+    async def awaited(self, function: Function, item: Any) -> Any:
+        """One call there and back."""
+        return await self._client.submit(function, item, pure=False)
+
+    async def values(self, function: Function, items: Iterable[Any]) -> AsyncIterator[Any]:
+        """Answers one by one in order."""
+        for future in self._client.map(function, list(items), pure=False):
+            yield await future
+
+    async def end(self) -> None:
+        await self._client.close()
+        await self._cluster.close()
+
+
 class Dask(Peer):
     """`dask.distributed` on this machine."""
 
@@ -159,4 +243,4 @@ class Dask(Peer):
     most_workers = 16
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": DaskClient, "executor": DaskClient}
+        return {"pool": DaskClient, "executor": DaskClient, "asyncio": DaskAwaited}

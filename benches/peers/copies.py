@@ -25,7 +25,7 @@ class Billiard(Peer):
     parts = CONTEXT_PARTS - {"SharedMemory"}
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": BilliardPool}
+        return {"pool": BilliardPool, "asyncio": BilliardPool}
 
     def context(self, method: str = UNNAMED) -> Any:
         return importlib.import_module("billiard").get_context(method)
@@ -64,6 +64,12 @@ class MpirePool(Crew):
         # Shared objects are given to a new pool, whose workers get them as they start, before the other arguments.
         with self._start(shared_objects=shared) as pool:
             return pool.map(function, items)
+
+    map_shared = map_bound
+
+    def map_sent(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)` for each item, where `large` is an argument of every call."""
+        return self._pool.map(function, [(large, item) for item in items], chunk_size=1)
 
     def starmap(self, function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
         """`map` of several arguments: mpire takes tuples apart anyway."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
+from benches.calls import keep, of_kept
 from benches.peer import Crew, Function, FuturesCrew, Peer
+from benches.peers.backends import LokyBackend
 from benches.workload import UNNAMED
 
 
@@ -14,7 +17,13 @@ class LokyPool(FuturesCrew):
     def __init__(self, method: str, workers: int) -> None:
         from loky import get_reusable_executor
 
-        self._executor = get_reusable_executor(max_workers=workers)
+        self._start = partial(get_reusable_executor, max_workers=workers)
+        self._executor = self._start()
+
+    def map_shared(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)`, where `large` is given to workers as they start: for that they are replaced."""
+        self._executor = self._start(initializer=keep, initargs=(function, large))
+        return list(self._executor.map(of_kept, items))
 
     def stop(self) -> None:
         # Without `kill_workers` all that was submitted would be done first, as nobody else's `stop` does.
@@ -32,7 +41,7 @@ class Loky(Peer):
     parts = frozenset({"Lock", "RLock", "Semaphore"})
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": LokyPool, "executor": LokyPool}
+        return {"pool": LokyPool, "executor": LokyPool, "asyncio": LokyPool}
 
     def context(self, method: str = UNNAMED) -> Any:
         return importlib.import_module("loky.backend").get_context("loky")
@@ -60,6 +69,9 @@ class JoblibPool(Crew):
         call = self._delayed(function)
         return self._parallel(call(shared, item) for item in items)
 
+    # Each array of 1 MB and more is written once and mapped by the workers, whatever it is an argument of.
+    map_shared = map_sent = map_bound
+
     def starmap(self, function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
         """`map` of several arguments."""
         call = self._delayed(function)
@@ -86,7 +98,7 @@ class Joblib(Peer):
     methods = ("spawn",)
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": JoblibPool}
+        return {"pool": JoblibPool, "joblib": LokyBackend}
 
 
 class PebblePool(Crew):
@@ -95,7 +107,8 @@ class PebblePool(Crew):
 
         from pebble import ProcessPool
 
-        self._pool = ProcessPool(max_workers=workers, context=get_context(method))
+        self._start = partial(ProcessPool, max_workers=workers, context=get_context(method))
+        self._pool = self._start()
 
     def submit(self, function: Function, item: Any) -> Any:
         """One call there and back."""
@@ -121,6 +134,38 @@ class PebblePool(Crew):
         pending = [self._pool.schedule(function, args=[item]) for item in items]
         return [one.result() for one in pending]
 
+    def map_sent(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)` for each item, where `large` is an argument of every call."""
+        pending = [self._pool.schedule(function, args=[large, item]) for item in items]
+        return [one.result() for one in pending]
+
+    def map_shared(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """The same, where `large` is given to the workers of a new pool."""
+        with self._start(initializer=keep, initargs=(function, large)) as pool:
+            return list(pool.map(of_kept, items).result())
+
+    def linked(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Starts a call whose arguments may be futures. By hand: waits for them first."""
+        known = [one.result() if hasattr(one, "result") else one for one in arguments]
+        return self._pool.schedule(function, args=known)
+
+    def value(self, linked: Any) -> Any:
+        """What such a call returned."""
+        return linked.result()
+
+    async def awaited(self, function: Function, item: Any) -> Any:
+        """One call there and back, in asyncio; the second argument is a time limit."""
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, None, item)
+
+    async def values(self, function: Function, items: Iterable[Any]) -> AsyncIterator[Any]:
+        """Answers one by one in order, in asyncio."""
+        import asyncio
+
+        for future in [asyncio.wrap_future(self._pool.schedule(function, args=[item])) for item in items]:
+            yield await future
+
     def stop(self) -> None:
         self._pool.stop()
         self._pool.join()
@@ -134,4 +179,4 @@ class Pebble(Peer):
     statement = "import pebble"
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": PebblePool, "executor": PebblePool}
+        return {"pool": PebblePool, "executor": PebblePool, "asyncio": PebblePool}

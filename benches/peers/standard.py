@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import platform
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from benches.calls import keep, of_kept
 from benches.peer import ContextCrew, Crew, FuturesCrew, Peer
+from benches.peers.backends import PoolBackend
 from benches.workload import UNNAMED
 
 CONTEXT_PARTS = frozenset(
@@ -27,6 +31,7 @@ CONTEXT_PARTS = frozenset(
         "SharedMemory",
         "large_items",
         "several_ends",
+        "awaited_queue",
     ]
 )
 
@@ -46,7 +51,7 @@ class Multiprocessing(Peer):
         return platform.python_version()
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": ContextPool}
+        return {"pool": ContextPool, "asyncio": ContextPool, "joblib": PoolBackend}
 
     def context(self, method: str = UNNAMED) -> Any:
         return importlib.import_module("multiprocessing").get_context(method)
@@ -60,7 +65,13 @@ class Executor(FuturesCrew):
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
-        self._executor = ProcessPoolExecutor(workers, mp_context=get_context(method))
+        self._start = partial(ProcessPoolExecutor, workers, mp_context=get_context(method))
+        self._executor = self._start()
+
+    def map_shared(self, function: Callable[[Any, Any], Any], large: Any, items: list[Any]) -> list[Any]:
+        """`function(large, item)`, where `large` is given to the workers of a new executor."""
+        with self._start(initializer=keep, initargs=(function, large)) as executor:
+            return list(executor.map(of_kept, items))
 
 
 class ConcurrentFutures(Peer):
@@ -73,4 +84,4 @@ class ConcurrentFutures(Peer):
         return platform.python_version()
 
     def crews(self) -> dict[str, type[Crew]]:
-        return {"pool": Executor, "executor": Executor}
+        return {"pool": Executor, "executor": Executor, "asyncio": Executor}

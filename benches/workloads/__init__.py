@@ -4,14 +4,32 @@ A new one is a `Workload` in the list `WORKLOADS` of a module here; what it call
 """
 
 from benches.workload import Workload
-from benches.workloads import bulk, channels, executor, idle, scale, small, starts, sync, uneven
+from benches.workloads import (
+    awaited,
+    backends,
+    bulk,
+    channels,
+    executor,
+    graphs,
+    idle,
+    objects,
+    scale,
+    small,
+    starts,
+    sync,
+    uneven,
+)
 
 WORKLOADS: tuple[Workload, ...] = (
     *small.WORKLOADS,
     *uneven.WORKLOADS,
     *scale.WORKLOADS,
     *executor.WORKLOADS,
+    *awaited.WORKLOADS,
+    *graphs.WORKLOADS,
+    *backends.WORKLOADS,
     *bulk.WORKLOADS,
+    *objects.WORKLOADS,
     *starts.WORKLOADS,
     *idle.WORKLOADS,
     *sync.WORKLOADS,

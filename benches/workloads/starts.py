@@ -53,22 +53,27 @@ def _start_and_join(context: Any) -> float:
     return took
 
 
-def pool(peer: Peer, method: str, quick: bool) -> dict[str, float]:
-    """A pool's life: until it is made, until its first result, and how long it takes to stop; imports not counted."""
-    exec(peer.statement, {})
-    if method == "forkserver":
-        with peer.start("pool", method, 1) as crew:
-            crew.call(same, 0)
-    begun = time.perf_counter()
-    crew = peer.start("pool", method, WORKERS)
-    made = time.perf_counter()
-    check(crew.call(same, 1), 1, "answer")
-    first = time.perf_counter()
-    check_all(crew.map(same, list(range(10))), list(range(10)), "answers")
-    stopping = time.perf_counter()
-    crew.stop()
-    stopped = time.perf_counter()
-    return {"first result": first - begun, "made": made - begun, "stop": stopped - stopping}
+def life(kind: str) -> Any:
+    """The measure of a pool's life, or an executor's: until it is made, until its first result, and how long it takes
+    to stop; imports not counted."""
+
+    def measure(peer: Peer, method: str, quick: bool) -> dict[str, float]:
+        exec((kind == "executor" and peer.executor_statement) or peer.statement, {})
+        if method == "forkserver":
+            with peer.start(kind, method, 1) as crew:
+                crew.call(same, 0)
+        begun = time.perf_counter()
+        crew = peer.start(kind, method, WORKERS)
+        made = time.perf_counter()
+        check(crew.call(same, 1), 1, "answer")
+        first = time.perf_counter()
+        check_all(crew.map(same, list(range(10))), list(range(10)), "answers")
+        stopping = time.perf_counter()
+        crew.stop()
+        stopped = time.perf_counter()
+        return {"first result": first - begun, "made": made - begun, "stop": stopped - stopping}
+
+    return measure
 
 
 LIFE = {"first result": SECONDS, "made": SECONDS, "stop": SECONDS}
@@ -77,5 +82,6 @@ WORKLOADS = (
     Workload("import of the package and its pool", "start", imported, {"": SECONDS}, ("pool.map",)),
     Workload("Process, start and join", "start", process(1), {"": SECONDS}, ("Process",), METHODS),
     Workload("Process, start and join, parent of 1 GiB", "start", process(GIB), {"": SECONDS}, ("Process",), METHODS),
-    Workload("Pool(2)", "start", pool, LIFE, ("pool.map",), METHODS, smoke=True),
+    Workload("Pool(2)", "start", life("pool"), LIFE, ("pool.map",), METHODS, smoke=True),
+    Workload("executor of 2", "start", life("executor"), LIFE, ("executor.submit",), METHODS),
 )

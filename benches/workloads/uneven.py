@@ -51,12 +51,12 @@ def in_order_bound(times: Sequence[float], workers: int) -> float:
     return sum(times) / (max(free_at) * workers)
 
 
-def efficiency(times: Callable[[bool], list[float]]) -> Any:
+def efficiency(times: Callable[[bool], list[float]], kind: str = "pool") -> Any:
     """The measure of one `map` over task times: work done / (time it took × workers)."""
 
     def measure(peer: Peer, method: str, quick: bool) -> dict[str, float]:
         asked = times(quick)
-        with peer.start("pool", method, WORKERS) as crew:
+        with peer.start(kind, method, WORKERS) as crew:
             crew.map_work(labour, [(number, 0.001) for number in range(20)])
             begun = time.perf_counter()
             answers = crew.map_work(labour, list(enumerate(asked)))

@@ -142,6 +142,16 @@ def test_a_page_of_figures_that_tell_nothing_is_refused(tmp_path: Path, change: 
         page.load(path)
 
 
+def test_a_page_of_a_busy_machine_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    world = {"python": "3.13", "kernel": "6", "cores": 2, "rounds": 3, "quick": False, "free": 0.5, "packages": {}}
+    row = Row("ints", "graph", None, {"": "1/s"}, {"manyhands": Cell({"": [5.0] * 3})})
+    Results(world, [row]).write(path)
+    text = page.page([page.load(path, busy=True)], tmp_path)
+    assert "THIS MACHINE IS BUSY: plain loops get 0.50 of its cores" in text
+    assert "BUSY" in page.read(text)["graph"][0], "it stays with the group"
+
+
 def test_a_page_of_nothing_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="run 'make bench' first"):
         page.load(tmp_path / "bench.json")
