@@ -317,6 +317,7 @@ class ProcessPoolExecutor(Executor):
             raise ValueError(
                 f"{name} has workers forked beside threads with the start method 'fork'; supply a different mp_context"
             )
+        self._idle_timeout = idle_timeout
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._safe_to_dynamically_spawn_children = not forks
@@ -378,7 +379,8 @@ class ProcessPoolExecutor(Executor):
                     raise _shortage.no_thread("could not start the executor's thread") from None
                 self._executor_manager_thread = thread
                 _threads.add(thread)
-            self._is_ready = len(self._staff.processes) >= self._max_workers
+            # With an idle_timeout workers leave at any time.
+            self._is_ready = self._idle_timeout is None and len(self._staff.processes) >= self._max_workers
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
         """Start ``fn(*args, **kwargs)`` in a worker; return its `concurrent.futures.Future` at once.

@@ -90,6 +90,25 @@ with context.Pool(2) as pool:
     assert out == "True"
 
 
+def test_a_pool_whose_workers_are_away_bears_a_shortage(tmp_path: Path) -> None:
+    out = printed(
+        tmp_path,
+        """
+with context.Pool(2, idle_timeout=0.1) as pool:
+    while pool._crew.pids():
+        time.sleep(0.01)
+    taken = exhaust()
+    result = pool.apply_async(abs, (-1,))
+    time.sleep(2.5)
+    assert not result.ready()
+    for descriptor in taken:
+        os.close(descriptor)
+    print(result.get(30), pool.map(abs, [-2]))
+""",
+    )
+    assert out == "1 [2]"
+
+
 def test_without_room_for_arenas_everything_is_streamed(tmp_path: Path) -> None:
     out = printed(
         tmp_path,

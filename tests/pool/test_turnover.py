@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -74,6 +75,12 @@ def test_what_was_there_before_the_first_call_does_not_count(context: Any) -> No
     with context.Pool(1, work.hoard_and_tell, (0, 96 * MB), max_memory_per_child=32 * MB) as pool:
         assert len({pool.apply(work.pid) for _ in range(20)}) == 1
     assert len(mine) == 96 * MB
+
+
+def test_what_the_allocator_keeps_does_not_count(context: Any) -> None:
+    names = {f"name {n}": [str(n)] * 3 for n in range(200_000)}
+    with context.Pool(1, max_memory_per_child=24 * MB) as pool:
+        assert len({pool.apply(work.count_and_tell, (names,)) for _ in range(6)}) == 1
 
 
 def test_garbage_is_collected_first(context: Any) -> None:
@@ -203,6 +210,75 @@ def test_sizes_are_changed_while_workers_are_away(sleepy: Any) -> None:
     sleepy.resize(1)
     assert sleepy.map(work.square, range(50), 1) == [n * n for n in range(50)]
     assert workers(sleepy) <= 1
+
+
+def test_a_call_beside_a_long_one_has_a_worker_come(sleepy: Any, tmp_path: Path) -> None:
+    until(lambda: workers(sleepy) == 0)
+    gate = tmp_path / "gate"
+    first = sleepy.apply_async(work.note_and_wait, (str(tmp_path / "began"), 0, str(gate)))
+    until(lambda: (tmp_path / "began").exists())
+    until(lambda: workers(sleepy) == 1)
+    sleepy.apply_async(gate.touch)
+    first.get(30)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_map_has_as_many_come_as_a_pool_whose_workers_stayed(context: Any, tmp_path: Path, large: bool) -> None:
+    data = b"\1" * (20 * MB if large else 1)  # of large ones a worker has one at a time
+    tasks_each = None if large else 1
+    with context.Pool(3, maxtasksperchild=tasks_each, idle_timeout=0.1) as pool:
+        for way in ("map", "imap"):
+            until(lambda: workers(pool) == 0)
+            (tmp_path / way).mkdir()
+            items = [(str(tmp_path / way / "here"), 3, data)] * 3
+            met = pool.map(work.meet_heavily, items, 1) if way == "map" else pool.imap(work.meet_heavily, iter(items))
+            assert len(set(met)) == 3  # they wait for each other
+
+
+def test_no_more_come_than_there_is_to_do_while_others_leave_slowly(context: Any) -> None:
+    with context.Pool(4, worker_exit=work.leave_slowly, idle_timeout=0.2) as pool:
+        pool.map(work.pid, range(50), 1)
+        first = set(pool._crew.pids())
+        seen = set()
+
+        def one_left() -> bool:
+            seen.update(pool._crew.pids())
+            return len(pool._crew.pids()) < 4
+
+        until(one_left)  # the others are about to
+        pool.apply(work.pid)
+        ended = time.monotonic() + 0.5
+        while time.monotonic() < ended:
+            seen.update(pool._crew.pids())
+            time.sleep(0.01)
+        assert len(seen - first) <= 1
+
+
+def test_the_only_worker_that_stayed_is_stopped(sleepy: Any, context: Any) -> None:
+    with context.Pool(2, idle_timeout=1) as pool:
+        until(lambda: workers(pool) == 0)
+        pid = pool.apply(work.pid)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert pool.apply_async(work.pid).get(30) != pid
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_workers_come_while_a_callback_takes_long(sleepy: Any, tmp_path: Path) -> None:
+    until(lambda: workers(sleepy) == 0)
+    inside, over = threading.Event(), threading.Event()
+
+    def callback(_: object) -> None:
+        inside.set()
+        over.wait(60)
+
+    sleepy.apply_async(work.pid, callback=callback)
+    assert inside.wait(30)
+    calls = [sleepy.apply_async(work.meet, (str(tmp_path / "here"), 3, "")) for _ in range(3)]
+    until(lambda: len(list(tmp_path.glob("here-*"))) == 3)
+    over.set()
+    assert len({call.get(30) for call in calls}) == 3
 
 
 # ---- bad input ----

@@ -359,6 +359,20 @@ def meet(here: str, count: int, gate: str) -> int:
     return os.getpid()
 
 
+def meet_heavily(item: tuple[str, int, bytes]) -> int:
+    here, count, _ = item
+    return meet(here, count, "")
+
+
+def leave_slowly() -> None:
+    time.sleep(0.5)
+
+
+def count_and_tell(names: dict[str, list[str]]) -> int:
+    assert len(names) == 200_000
+    return os.getpid()
+
+
 def set_up(mark: str) -> None:
     import manyhands
 

@@ -25,12 +25,22 @@ impl OwnMemory {
         })
     }
 
-    /// Bytes of anonymous memory that are there, give or take what each thread's counter still holds (some 100 kB).
+    /// Bytes of anonymous memory that are there, give or take what the kernel has not added up yet: some 100 kB a processor that
+    /// the process has run on.
     pub fn bytes(&self) -> io::Result<u64> {
         let mut text = [0; 128];
         let len = self.account.read_at(&mut text, 0)?;
         let pages = parse(&text[..len]).ok_or(io::ErrorKind::InvalidData)?;
         Ok(pages.saturating_mul(self.page))
+    }
+}
+
+/// Gives back to the system what the allocator of C keeps for later, where there is one that can be told to.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the allocator's own locks, and frees nothing that anybody has.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

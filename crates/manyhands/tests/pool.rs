@@ -55,6 +55,8 @@ fn main() -> ExitCode {
         workers_are_limited_in_memory,
         workers_that_have_grown_are_replaced,
         idle_workers_leave_and_come_back,
+        a_task_beside_a_long_one_has_a_worker_come,
+        the_only_worker_that_stayed_is_stopped,
         tasks_are_limited_in_processor_time,
         a_limit_of_memory_that_leaves_nothing_breaks_the_pool,
         threads_share_a_pool,
@@ -792,6 +794,52 @@ fn idle_workers_leave_and_come_back() {
     pool.close();
     pool.join().unwrap();
     assert_eq!(task.wait().unwrap(), 64);
+}
+
+fn a_task_beside_a_long_one_has_a_worker_come() {
+    fn wait_for(gate: String) {
+        while !Path::new(&gate).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let scratch = Scratch::new("beside");
+    std::thread::scope(|scope| {
+        for thread in 0..6_u64 {
+            let scratch = &scratch;
+            scope.spawn(move || {
+                for round in 0..6 {
+                    let pool = Pool::builder()
+                        .workers(3)
+                        .idle_timeout(Duration::from_millis(60));
+                    let pool = &pool.build().unwrap();
+                    until("no worker is left", || pool.pids().is_empty());
+                    let gate = scratch.file(&format!("{thread}-{round}"));
+                    let first = pool.submit(wait_for, gate.clone()).unwrap();
+                    std::thread::scope(|scope| {
+                        // Who waits sleeps meanwhile.
+                        scope.spawn(move || first.wait().unwrap());
+                        std::thread::sleep(Duration::from_millis(10 + 7 * round + thread));
+                        let open = |gate: String| std::fs::write(gate, "").unwrap();
+                        let _second = pool.submit(open, gate.clone()).unwrap();
+                        until("the second task is done", || Path::new(&gate).exists());
+                    });
+                }
+            });
+        }
+    });
+}
+
+fn the_only_worker_that_stayed_is_stopped() {
+    let pool = Pool::builder()
+        .workers(2)
+        .idle_timeout(Duration::from_secs(1));
+    let pool = pool.build().unwrap();
+    until("no worker is left", || pool.pids().is_empty());
+    pool.submit(square, 1).unwrap().wait().unwrap();
+    let stopped = pool.pids()[0];
+    signal("-STOP", stopped);
+    assert_eq!(pool.submit(square, 7).unwrap().wait().unwrap(), 49);
+    signal("-CONT", stopped);
 }
 
 fn tasks_are_limited_in_processor_time() {

@@ -141,6 +141,8 @@ pub struct Core {
     pub(super) tender_leads: AtomicBool,
     /// The last answers had callbacks to be called.
     pub(super) hasty: AtomicBool,
+    /// A callback is being run.
+    pub(super) calling_back: AtomicBool,
     pub(super) over: AtomicBool,
     /// Jobs that somebody wants to be told of, though nobody waits.
     pub(super) watched: Arc<AtomicUsize>,
@@ -179,8 +181,10 @@ impl Crew {
         let workers = config.workers;
         let size = if config.on_demand { 0 } else { workers };
         let stats = Arc::new(Stats::new(size));
+        let mut floor = Floor::new(size, workers, cores, Arc::clone(&stats));
+        floor.returns = config.idle_timeout.is_some();
         let core = Core {
-            floor: Mutex::new(Floor::new(size, cores, Arc::clone(&stats))),
+            floor: Mutex::new(floor),
             launcher,
             config,
             _not_for_children: [bell_kept, tender_kept],
@@ -194,6 +198,7 @@ impl Crew {
             tender_idle: AtomicBool::new(false),
             tender_leads: AtomicBool::new(false),
             hasty: AtomicBool::new(false),
+            calling_back: AtomicBool::new(false),
             over: AtomicBool::new(false),
             watched: Arc::default(),
             joining: AtomicBool::new(false),
@@ -287,9 +292,13 @@ impl Crew {
                 }
             }
         }
+        let is_short = floor.call_for_more();
         let litter = floor.litter();
         drop(floor);
         drop(litter);
+        if is_short {
+            self.fetch();
+        }
         Ok(())
     }
 
@@ -410,14 +419,14 @@ impl Crew {
         }
     }
 
-    /// How many more tasks the workers could take at this moment; 0 while some wait for one.
+    /// How many more tasks the workers could take at this moment, or one that would come back for it; 0 while some wait for one.
     pub fn room(&self) -> usize {
         if !self.is_ours() {
             return 0;
         }
         let floor = self.floor();
         if floor.waiting.is_empty() {
-            dispatch::room(&floor.workers)
+            dispatch::room(&floor.workers).max(usize::from(floor.has_absentees()))
         } else {
             0
         }
@@ -444,6 +453,7 @@ impl Crew {
         self.admit(&floor)?;
         self.size.store(workers, Ordering::Relaxed);
         floor.size = workers;
+        floor.most = workers;
         floor.let_go_of_surplus();
         floor.fill();
         // Perhaps nobody waits, and takes the turn that would tell the workers.

@@ -90,9 +90,13 @@ impl Crew {
             floor.publish();
         }
         let more = floor.waiting.is_empty() && dispatch::room(&floor.workers) > 0;
+        let is_short = floor.call_for_more();
         let litter = floor.litter();
         drop(floor);
         drop(litter);
+        if is_short {
+            self.fetch();
+        }
         let told = settle(settled);
         self.let_go(told.orphans);
         if told.look {

@@ -38,6 +38,10 @@ pub(super) struct Floor {
     pub(super) workers: Vec<Worker>,
     /// How many there should be.
     pub(super) size: usize,
+    /// How many there may be.
+    pub(super) most: usize,
+    /// Workers leave when they are idle, and come back when they are wanted.
+    pub(super) returns: bool,
     /// Whatever was not begun was cancelled, and so is input that is being drawn.
     pub(super) cancelled: bool,
     /// How many are being started at this moment, outside the lock.
@@ -80,6 +84,10 @@ pub(super) struct Floor {
     /// What the last worker that could not be initialised said.
     pub(super) last_words: Option<Reply>,
     pub(super) failed_launches: u32,
+    /// Since when no worker could be started, when one was wanted.
+    pub(super) failing_since: Option<Instant>,
+    /// A worker was ready, so that what keeps the next one from starting may pass.
+    pub(super) is_proven: bool,
     pub(super) retry_at: Option<Instant>,
     /// When deaths were looked for last.
     pub(super) deaths_seen_ns: u64,
@@ -104,11 +112,13 @@ pub(super) struct Room {
 pub(super) type Settled = (Arc<dyn Job>, u64, Outcome);
 
 impl Floor {
-    pub(super) fn new(size: usize, cores: usize, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(size: usize, most: usize, cores: usize, stats: Arc<Stats>) -> Self {
         Self {
             phase: Phase::Open,
             workers: Vec::with_capacity(size),
             size,
+            most,
+            returns: false,
             cancelled: false,
             launching: 0,
             next_number: 0,
@@ -132,6 +142,8 @@ impl Floor {
             oom: None,
             last_words: None,
             failed_launches: 0,
+            failing_since: None,
+            is_proven: false,
             retry_at: None,
             deaths_seen_ns: 0,
             cores,
@@ -169,12 +181,23 @@ impl Floor {
             Phase::Over(_) => false,
         };
         // A worker that was told to leave makes room for its successor once it is gone.
-        wanted && self.workers.len() + self.launching < self.size
+        wanted
+            && self.workers.len() + self.launching < self.most
+            && self.staying() + self.launching < self.size
+    }
+
+    /// Workers that were not told to leave, nor are about to be.
+    pub(super) fn staying(&self) -> usize {
+        let stays =
+            |worker: &&Worker| !worker.stopped && !worker.is_leaving() && !worker.is_condemned();
+        self.workers.iter().filter(stays).count()
     }
 
     /// When to look again whether a task lies with a worker that does not get to it, while another is idle.
     pub(super) fn overdue_at(&mut self) -> Option<Instant> {
-        dispatch::idle(&self.workers)?;
+        if !self.has_absentees() {
+            dispatch::idle(&self.workers)?;
+        }
         self.workers.iter_mut().filter_map(Worker::look_after).min()
     }
 

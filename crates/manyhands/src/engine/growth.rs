@@ -5,7 +5,7 @@
 
 use std::io;
 
-use manyhands_os::own_memory::OwnMemory;
+use manyhands_os::own_memory::{self, OwnMemory};
 
 /// No worker leaks enough to matter in this time.
 const LOOK_EVERY_NS: u64 = 1_000_000;
@@ -48,6 +48,7 @@ impl Growth {
             return false;
         }
         tidy();
+        own_memory::give_back();
         self.is_over(answer)
     }
 

@@ -4,10 +4,13 @@
 //! Always: a worker that holds a task is not sent away for idleness, and a task that waits brings a worker back, if
 //! there may be more. Not here: starting them (`supervise`).
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::crew::Crew;
+use super::dispatch;
 use super::floor::{Floor, Phase};
+use super::worker::Worker;
 
 /// A worker stays this much too long at most: a quarter of what it may be idle.
 const LOOKS: u32 = 4;
@@ -52,6 +55,24 @@ impl Crew {
     }
 }
 
+impl Crew {
+    /// Sees to it that workers come back who were just called for: whoever sleeps for all has heard nothing of it.
+    pub(super) fn fetch(&self) {
+        self.call_sleeper();
+        if self.calling_back.load(Ordering::Acquire) {
+            // The tending thread is in code of the user's, for as long as that takes.
+            self.floor().gather();
+            while let Ok(true) = self.launch_one() {}
+            let mut floor = self.floor();
+            floor.fill();
+            floor.publish();
+            let litter = floor.litter();
+            drop(floor);
+            drop(litter);
+        }
+    }
+}
+
 impl Floor {
     /// Whether any worker was let go because it was idle for so long.
     fn let_idle_go(&mut self, now: Instant, limit: Duration) -> bool {
@@ -66,18 +87,30 @@ impl Floor {
         any
     }
 
-    /// Has workers come for what nobody can begin, up to `most` of them all.
-    pub(super) fn call_for_more(&mut self, most: usize) {
-        if self.size >= most {
-            return;
+    /// Whether workers are away that would come back.
+    pub(super) fn has_absentees(&self) -> bool {
+        self.returns && self.size < self.most
+    }
+
+    /// Has what lies with busy workers wait for those who come.
+    fn gather(&mut self) {
+        for worker in &mut self.workers {
+            while worker.load() > 1
+                && let Some(task) = worker.take_back()
+            {
+                self.waiting.push_front(task);
+            }
         }
-        let ahead: usize = self
-            .workers
-            .iter()
-            .map(|worker| worker.load().saturating_sub(1))
-            .sum();
+    }
+
+    /// Has workers come for what nobody can begin. Whether that is for the caller to tell others.
+    pub(super) fn call_for_more(&mut self) -> bool {
+        if !self.has_absentees() {
+            return false;
+        }
+        let ahead: usize = self.workers.iter().map(Worker::left_lying).sum();
         let mut wanted = self.waiting.len() + ahead;
-        if wanted == 0 && self.size == 0 && !self.sources.is_empty() {
+        if wanted == 0 && !self.sources.is_empty() && dispatch::room(&self.workers) == 0 {
             wanted = 1; // who draws from it sees how much there is
         }
         let idle = self
@@ -85,8 +118,9 @@ impl Floor {
             .iter()
             .filter(|worker| worker.load() == 0 && worker.takes_tasks())
             .count();
-        let missing = self.size.saturating_sub(self.workers.len());
+        let missing = self.size.saturating_sub(self.staying());
         let more = wanted.saturating_sub(idle + missing);
-        self.size = most.min(self.size + more);
+        self.size = self.most.min(self.size + more);
+        self.is_short()
     }
 }

@@ -38,7 +38,9 @@ const ARENA_LEN: u64 = 16 << 30;
 const LOOK_EVERY_NS: u64 = 10_000_000;
 /// How many kills weigh as much as one worker that exited before it was ready.
 const EARLY_EXIT: usize = 8;
-/// Launches that fail one after the other before the pool gives up.
+/// How long nothing can be started in a pool that worked before until it gives up: what is short may be had again.
+const BORNE_SHORTAGE: Duration = Duration::from_secs(10);
+/// Launches that fail one after the other before a pool gives up that never worked.
 const MOST_FAILED_LAUNCHES: u32 = 5;
 
 /// SIGXCPU, by its number on every Linux.
@@ -103,6 +105,7 @@ impl Crew {
         floor.spent.extend(heard.spent);
         if heard.ready {
             floor.early_deaths = 0;
+            floor.is_proven = true;
         }
         if heard.last_words.is_some() {
             floor.last_words = heard.last_words;
@@ -293,6 +296,8 @@ impl Crew {
         }
         let mut floor = self.floor();
         if !floor.is_short() {
+            floor.failing_since = None;
+            floor.failed_launches = 0;
             return None;
         }
         if floor.retry_at.is_some_and(|at| Instant::now() < at) {
@@ -368,6 +373,7 @@ impl Crew {
         }
         floor.launching -= 1;
         floor.failed_launches = 0;
+        floor.failing_since = None;
         floor.retry_at = None;
         if matches!(floor.phase, Phase::Over(_)) {
             tell_to_end(&mut worker);
@@ -381,6 +387,9 @@ impl Crew {
         }
         // Its workers begin to live meanwhile, so that nobody waits for this.
         floor.oom.get_or_insert_with(oom::Watch::new);
+        drop(floor);
+        // It may have said that it is ready before it was armed; and tasks may wait for it.
+        self.call_sleeper();
         Ok(())
     }
 
@@ -400,7 +409,13 @@ impl Crew {
         floor.failed_launches += 1;
         let backoff = Duration::from_millis(20 << floor.failed_launches.min(6));
         floor.retry_at = Some(Instant::now() + backoff);
-        let hopeless = floor.workers.is_empty() && floor.failed_launches >= MOST_FAILED_LAUNCHES;
+        let since = *floor.failing_since.get_or_insert_with(Instant::now);
+        let is_long = if floor.is_proven {
+            since.elapsed() >= BORNE_SHORTAGE
+        } else {
+            floor.failed_launches >= MOST_FAILED_LAUNCHES
+        };
+        let hopeless = floor.workers.is_empty() && is_long;
         drop(floor);
         if hopeless {
             let reason = format!("the pool is broken: no worker process could be started: {error}");

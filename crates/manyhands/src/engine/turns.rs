@@ -235,9 +235,7 @@ impl Crew {
             let me = Drawer::Owner(thread::current().id());
             let is_for_me = |drawer| drawer == Drawer::Anyone || drawer == me;
             let free = floor.fill();
-            if self.config.idle_timeout.is_some() {
-                floor.call_for_more(self.size());
-            }
+            floor.call_for_more();
             room = floor.room_for_input(free, is_for_me);
             source = if room.tasks > 0 && !floor.sources.is_empty() {
                 floor.take_source(is_for_me)
@@ -339,7 +337,10 @@ impl Crew {
             let Some(job) = job else {
                 break;
             };
+            // A callback that waits may be what runs this one.
+            let before = self.calling_back.swap(true, Ordering::AcqRel);
             job.finish();
+            self.calling_back.store(before, Ordering::Release);
             self.let_go(vec![job]);
             self.call_followers();
             done = true;

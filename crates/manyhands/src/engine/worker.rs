@@ -87,6 +87,8 @@ pub(super) struct Worker {
     pace_ns: u64,
     /// How many more tasks it may be given.
     tasks_left: Option<u64>,
+    /// It is given no more, however many those are.
+    let_go: bool,
     /// What holds for tasks whose job says nothing else.
     terms: Terms,
     /// The serial of the task for whose sake it was killed: that is cancelled, whatever it says.
@@ -156,6 +158,7 @@ impl Worker {
             assembly: Assembly::default(),
             pace_ns: 0,
             tasks_left: max_tasks,
+            let_go: false,
             terms,
             condemned: None,
             ready: false,
@@ -188,10 +191,7 @@ impl Worker {
 
     /// Whether it may be given a task at all.
     pub(super) fn takes_tasks(&self) -> bool {
-        !self.stopped
-            && self.condemned.is_none()
-            && self.outgoing.is_none()
-            && self.tasks_left != Some(0)
+        !self.stopped && self.condemned.is_none() && self.outgoing.is_none() && !self.is_leaving()
     }
 
     /// Whether a task that it is handed now is likely to be begun as soon as those before it are done.
@@ -215,6 +215,12 @@ impl Worker {
     pub(super) fn last_rank(&self) -> Option<i32> {
         let terms = self.handed.back()?.job.terms();
         Some(terms.map_or(0, |terms| terms.priority))
+    }
+
+    /// Tasks that it does not run, nor is about to.
+    pub(super) fn left_lying(&self) -> usize {
+        let is_away = self.ready && (self.absent || self.leaves_lying());
+        self.load().saturating_sub(usize::from(!is_away))
     }
 
     fn leaves_lying(&self) -> bool {
@@ -269,17 +275,17 @@ impl Worker {
 
     /// Gives it no more tasks: it is told to leave when it has done what it has.
     pub(super) fn let_go(&mut self) {
-        self.tasks_left = Some(0);
+        self.let_go = true;
     }
 
     /// Whether it is given no more tasks.
     pub(super) fn is_leaving(&self) -> bool {
-        self.tasks_left == Some(0)
+        self.let_go || self.tasks_left == Some(0)
     }
 
     /// Whether it has done all the tasks that it was allowed.
     pub(super) fn is_spent(&self) -> bool {
-        self.tasks_left == Some(0) && self.handed.is_empty() && !self.stopped
+        self.is_leaving() && self.handed.is_empty() && !self.stopped
     }
 
     /// Puts a task into the mailbox, not yet visible to the worker (see `publish`).
@@ -465,6 +471,7 @@ impl Worker {
             match head.kind {
                 to_parent::READY => {
                     self.ready = true;
+                    self.lying = None; // until now it could not take any
                     self.gauge.set_state(State::Ready);
                     self.opens_ours = head.extra & wire::OPENS != 0;
                     heard.ready = true;

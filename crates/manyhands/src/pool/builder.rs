@@ -125,7 +125,7 @@ impl PoolBuilder {
     /// A worker that has grown by so many bytes of private memory since it was ready, after the initializer, is replaced by a
     /// fresh one; otherwise it is kept. It is looked at after a task, the task's result apart.
     ///
-    /// Shared memory does not count; what the allocator keeps for later does.
+    /// Shared memory does not count, nor does what the allocator can give back.
     ///
     /// ```
     /// # use manyhands::Pool;
