@@ -31,7 +31,7 @@ TYPE_CHECKING = False  # for type checkers it is true; typing itself takes long 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextvars import ContextVar
-    from typing import Any, Self, TypeVar
+    from typing import Any, Literal, Self, TypeVar
 
     from ._engine import Shared
     from ._log_relay import Relay
@@ -359,7 +359,7 @@ class Pool:
         self,
         func: Callable[[_T], _R],
         iterable: Iterable[_T],
-        chunksize: int | None = None,
+        chunksize: int | Literal["auto"] | None = None,
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
@@ -369,7 +369,7 @@ class Pool:
     ) -> list[_R]:
         """Call ``func`` with each item, in the workers; return the list of values, in order.
 
-        ``chunksize``: int, items in one task; None: chosen, and shrinking towards the end.
+        ``chunksize``: int, items in one task; None or ``"auto"``: chosen, and shrinking towards the end.
         ``progress_bar``: show a bar of tqdm, in a terminal or a notebook; ``progress_bar_options``: what tqdm is given, such
         as ``{"desc": "pages", "total": 1000}``. It counts items whose calls ended, however they did. (So in all maps.)
         Raises the exception of the call that failed first, after all calls ended.
@@ -383,7 +383,7 @@ class Pool:
         self,
         func: Callable[..., _R],
         iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
+        chunksize: int | Literal["auto"] | None = None,
         *,
         retries: int | None = None,
         task_timeout: float | None = None,
@@ -399,7 +399,7 @@ class Pool:
         self,
         func: Any,
         iterable: Iterable[Any],
-        chunksize: int | None,
+        chunksize: int | Literal["auto"] | None,
         starred: bool,
         terms: _limits.Terms | None,
         bar: _progress.Wanted,
@@ -431,7 +431,7 @@ class Pool:
         self,
         func: Callable[[_T], _R],
         iterable: Iterable[_T],
-        chunksize: int | None = None,
+        chunksize: int | Literal["auto"] | None = None,
         callback: Callable[[list[_R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
@@ -450,7 +450,7 @@ class Pool:
         self,
         func: Callable[..., _R],
         iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
+        chunksize: int | Literal["auto"] | None = None,
         callback: Callable[[list[_R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
@@ -469,7 +469,7 @@ class Pool:
         self,
         func: Any,
         iterable: Iterable[Any],
-        chunksize: int | None,
+        chunksize: int | Literal["auto"] | None,
         callback: Any,
         error_callback: Any,
         starred: bool,
@@ -558,7 +558,8 @@ class Pool:
         bar: _progress.Wanted,
     ) -> tuple[_engine.Job, _progress.Bar | None]:
         size = _chunksize(chunksize)
-        assert size is not None
+        if size is None:
+            raise TypeError(f"imap's chunksize must be an int, not {chunksize!r}; map and starmap choose it")
         buffersize = _at_least_one("buffersize", buffersize)
         buffer_bytes = _at_least_one("buffer_bytes", buffer_bytes)
         counts = bar is not None
@@ -661,13 +662,15 @@ def _len(iterable: Iterable[Any]) -> int | None:
     return len(iterable) if isinstance(iterable, Sized) else None
 
 
-def _chunksize(size: int | None) -> int | None:
-    if size is None:
+def _chunksize(size: Any) -> int | None:
+    if size is None or size == "auto":
         return None
-    size = operator.index(size)
-    if size < 1:
-        raise ValueError(f"Chunksize must be 1+, not {size}")
-    return size
+    if isinstance(size, str):
+        raise ValueError(f'chunksize must be an int, "auto" or None, not {size!r}')
+    items: int = operator.index(size)
+    if items < 1:
+        raise ValueError(f"Chunksize must be 1+, not {items}")
+    return items
 
 
 def _at_least_one(name: str, bound: int | None) -> int | None:

@@ -115,6 +115,18 @@ def test_an_input_that_is_not_iterable(pool: Any) -> None:
         pool.starmap(pow, [1, 2], 1)
 
 
+def test_a_chunksize_in_words(pool: Any) -> None:
+    for call in (pool.map, lambda *given: pool.map_async(*given).get(30)):
+        assert call(work.square, range(100), "auto") == call(work.square, range(100), None)
+        with pytest.raises(ValueError, match="an int, \"auto\" or None, not 'all'"):
+            call(work.square, range(100), "all")
+    assert pool.starmap(pow, [(2, n) for n in range(9)], "auto") == [2**n for n in range(9)]
+    for call in (pool.imap, pool.imap_unordered):
+        for size in ("auto", None):
+            with pytest.raises(TypeError, match="imap's chunksize must be an int"):
+                call(work.square, range(100), size)
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_chunksize_below_one(pool: Any, size: int) -> None:
     for call in (pool.map, pool.imap, pool.imap_unordered, pool.map_async, pool.starmap):
