@@ -53,9 +53,7 @@ impl Crew {
         }
         (floor.workers.len() + floor.launching > 0).then_some(looks.next)
     }
-}
 
-impl Crew {
     /// Sees to it that workers come back who were just called for: whoever sleeps for all has heard nothing of it.
     pub(super) fn fetch(&self) {
         self.call_sleeper();

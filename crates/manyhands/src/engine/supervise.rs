@@ -296,8 +296,11 @@ impl Crew {
         }
         let mut floor = self.floor();
         if !floor.is_short() {
-            floor.failing_since = None;
-            floor.failed_launches = 0;
+            if floor.launching == 0 {
+                // Nobody wants one any more: what failed before says nothing of the next time.
+                floor.failing_since = None;
+                floor.failed_launches = 0;
+            }
             return None;
         }
         if floor.retry_at.is_some_and(|at| Instant::now() < at) {
