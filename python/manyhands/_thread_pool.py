@@ -75,6 +75,9 @@ class ThreadPool(pool.Pool):
         self._terminate = util.Finalize(self, _terminate, args=(self._crew, self._graph), exitpriority=15)
         self._state = pool.RUN
 
+    def _let_go_of_exited(self) -> None:
+        """Threads stay for as long as their pool."""
+
     def _repopulate_pool(self) -> None:
         """Start as many threads as are missing."""
         while len(self._pool) < self._processes:

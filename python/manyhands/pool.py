@@ -243,6 +243,11 @@ class Pool:
         for offer, process in started:
             self._crew.enroll(offer, process)
 
+    def _let_go_of_exited(self) -> None:
+        """Forget the workers that left because they were idle."""
+        if self._crew.is_ours():
+            self._staff.let_go_of_exited()
+
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN and self._crew.is_ours():
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
@@ -250,8 +255,8 @@ class Pool:
 
     def __repr__(self) -> str:
         cls = type(self)
-        if self._state == RUN and self._crew.is_ours():
-            self._staff.let_go_of_exited()
+        if self._state == RUN:
+            self._let_go_of_exited()
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
 
     def __reduce__(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import os
 import pathlib
 import pickle
@@ -412,8 +413,11 @@ hoard: list[Any] = []
 
 
 def hoard_and_tell(n: int, size: int) -> tuple[int, int]:
-    """Keep so many bytes for good."""
-    hoard.append(b"\1" * size)
+    """Keep so many bytes for good; of the system's, for a fork has what its parent's allocator keeps."""
+    kept = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for page in range(0, size, mmap.PAGESIZE):
+        kept[page] = 1
+    hoard.append(kept)
     return n, os.getpid()
 
 

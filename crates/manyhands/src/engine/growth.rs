@@ -32,6 +32,8 @@ impl Growth {
 
     /// Begins to count, now that it is ready.
     pub(super) fn begin(&mut self) {
+        // What a fork was left of free memory is given back now, or its end would later hide what is kept.
+        own_memory::give_back();
         if let Ok(bytes) = self.own.bytes() {
             self.at_first = bytes;
         }
