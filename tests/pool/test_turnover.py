@@ -133,7 +133,7 @@ def test_as_many_come_back_as_there_is_to_do(sleepy: Any, tmp_path: Path) -> Non
     assert len({call.get(60) for call in calls}) == 3  # all three ran at once
     until(lambda: workers(sleepy) == 0)
     assert sleepy.apply(work.square, (3,)) == 9
-    assert workers(sleepy) == 1
+    assert workers(sleepy) <= 2  # a second one comes where the first does not get to it for 50 ms
 
 
 def test_who_works_stays_and_the_others_leave(sleepy: Any) -> None:
